@@ -1,0 +1,38 @@
+"""WHAT recalibrates: one file a mechanism, and the catalogue of them."""
+
+from recalib.attention.ab import AB
+from recalib.attention.base import Attention, Blend, Blended, PlainAttention
+from recalib.attention.catalogue import CATALOGUE, Mechanism, attention_names, create_attention
+from recalib.attention.eca import ECA, ECANS, adaptive_kernel
+from recalib.attention.gct import GCT, GCTL1
+from recalib.attention.ge import GE, GEFull
+from recalib.attention.multi_se import MultiSE
+from recalib.attention.param_groups import param_groups
+from recalib.attention.se import SE, SEVar1, SEVar2, SEVar3
+from recalib.attention.srm import SRM
+
+__all__ = [
+    "AB",
+    "CATALOGUE",
+    "ECA",
+    "ECANS",
+    "GCT",
+    "GCTL1",
+    "GE",
+    "SE",
+    "SRM",
+    "Attention",
+    "Blend",
+    "Blended",
+    "GEFull",
+    "Mechanism",
+    "MultiSE",
+    "PlainAttention",
+    "SEVar1",
+    "SEVar2",
+    "SEVar3",
+    "adaptive_kernel",
+    "attention_names",
+    "create_attention",
+    "param_groups",
+]

@@ -1,0 +1,32 @@
+"""AB: attention bias."""
+
+import torch
+from torch import nn
+
+from recalib.attention.base import Attention
+from recalib.ops import Affine, Moments
+
+
+class AB(Attention):
+    """Attention Bias from Klomp et al. 2023 (section 3).
+
+    ``y = x + w * m``: an input-dependent bias per channel. Parameter ``weight`` is W in Eq. 2, zero at the start,
+    so that a fresh module is the identity. The original code calls it MeanReweightLayer, ``meanrew``.
+
+    Args:
+        channels: C.
+        identity: accepted for uniformity; the module starts as the identity anyway.
+    """
+
+    title = "Attention Bias"
+    formula = "y = x + w·m"
+    paper = "Klomp 2023"
+    identity_at_start = True
+
+    def __init__(self, channels: int, identity: bool = False) -> None:
+        super().__init__(channels, identity)
+        self.weight = nn.Parameter(torch.zeros(channels))
+
+    def gate(self, moments: Moments) -> Affine:
+        """Shift of shape (N, C); Eq. 2."""
+        return Affine(shift=moments.mean * self.weight)

@@ -1,0 +1,165 @@
+"""The contract of a channel attention module: which moments it needs, and its gate."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recalib import ops
+from recalib.errors import RecalibError
+from recalib.ops import Affine, Moments
+
+
+class Described:
+    """What the catalogue (`recalib modules`) says of a mechanism, stated on its class.
+
+    Attributes:
+        title: the name in its paper.
+        formula: y as a function of x, with m the mean and v the variance over H and W.
+        paper: first author, year and arXiv number.
+        identity_at_start: whether a fresh module maps x to x exactly.
+        no_weight_decay: names of the parameters, relative to the module, that an optimizer should not decay.
+            They stand on the class because attributes of parameters do not survive a deepcopy.
+    """
+
+    title: ClassVar[str]
+    formula: ClassVar[str]
+    paper: ClassVar[str]
+    identity_at_start: ClassVar[bool] = False
+    no_weight_decay: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def spell_out(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options with shorthands written out: a tuple is one value per stage of the network."""
+        return dict(options)
+
+
+class Attention(Described, nn.Module):
+    """A gate on moments: maps (N, C, H, W) to (N, C, H, W) by a scale and a shift per image and channel.
+
+    A mechanism is a subclass that says whether it `needs_variance` and defines `gate`. Pooling and integration
+    are not its business: they are done once, in `recalib.ops.recalibrate`, for every mechanism and backend.
+
+    Args:
+        channels: C.
+        identity: start as the exact identity. Mechanisms that do not by themselves learn, per channel, a blend
+            of their scale, ``w * scale + b`` with w = 0 and b = 1 at the start (Klomp et al. 2023, section 3.3).
+
+    Shape:
+        (N, C, H, W) -> (N, C, H, W).
+    """
+
+    needs_variance: bool = False
+
+    def __init__(self, channels: int, identity: bool = False) -> None:
+        super().__init__()
+        if channels < 1:
+            raise RecalibError(f"channels={channels}: a map has at least one channel")
+        self.channels = channels
+        self.blend = Blend(channels) if identity and not self.identity_at_start else None
+
+    def gate(self, moments: Moments) -> Affine:
+        """Scale and shift of shape (N, C) from the moments; the paper's *processing*."""
+        raise NotImplementedError
+
+    def affine(self, moments: Moments) -> Affine:
+        """`gate`, blended where the module was made with ``identity``, and always in the moments' precision.
+
+        (N, C) tensors cost nothing to keep in float32, and sums of squares over a map overflow float16.
+        """
+        device = moments.mean.device.type
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self.affine(moments)
+        scale, shift = self.gate(moments)
+        return Affine(scale if self.blend is None or scale is None else self.blend(scale), shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Recalibrate a map x (N, C, H, W)."""
+        return ops.recalibrate(x, attention=self, activation="none")
+
+    def extra_repr(self) -> str:
+        """The channels, as torch's own layers show theirs."""
+        return f"{self.channels}"
+
+
+class PlainAttention(Described, nn.Module):
+    """A mechanism that is not a function of the moments: same place, same result, but not fused.
+
+    A subclass defines `recalibrated`; the identity at the start is a blend of maps, ``w * a(x) + b * x``.
+
+    Args:
+        channels: C.
+        identity: start as the exact identity.
+    """
+
+    def __init__(self, channels: int, identity: bool = False) -> None:
+        super().__init__()
+        self.channels = channels
+        self.blend = BlendMaps(channels) if identity and not self.identity_at_start else None
+
+    def recalibrated(self, x: Tensor) -> Tensor:
+        """The mechanism itself, a(x), shape (N, C, H, W)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Recalibrate a map x (N, C, H, W)."""
+        y = self.recalibrated(x)
+        return y if self.blend is None else self.blend(x, y)
+
+
+class Blended(PlainAttention):
+    """Any module that keeps a map's shape, started as the exact identity: ``y = w * module(x) + b * x``.
+
+    Args:
+        module: maps (N, C, H, W) to (N, C, H, W).
+        channels: C.
+    """
+
+    def __init__(self, module: nn.Module, channels: int) -> None:
+        super().__init__(channels, identity=True)
+        self.module = module
+
+    def recalibrated(self, x: Tensor) -> Tensor:
+        """What the module makes of the map x (N, C, H, W)."""
+        y: Tensor = self.module(x)
+        return y
+
+
+class Blend(nn.Module):
+    """``w * gate + b`` per channel, 0 and 1 at the start, not decayed (Klomp et al. 2023, section 3.3).
+
+    Args:
+        channels: C.
+
+    Shape:
+        (N, C) -> (N, C).
+    """
+
+    no_weight_decay: ClassVar[frozenset[str]] = frozenset({"weight", "bias"})
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.ones(channels))
+
+    def forward(self, gate: Tensor) -> Tensor:
+        """Blend a gate (N, C) with 1."""
+        return torch.addcmul(self.bias.to(gate.dtype), gate, self.weight.to(gate.dtype))
+
+
+class BlendMaps(Blend):
+    """``w * a(x) + b * x`` per channel: the exact identity at the start for modules outside the contract."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+        """Blend the map x (N, C, H, W) with its recalibrated form y."""
+        weight, bias = (p.to(x.dtype)[:, None, None] for p in (self.weight, self.bias))
+        return weight * y + bias * x
+
+
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """``layer(x)`` in the precision of x, so that a half precision network keeps float32 gates."""
+    bias = None if layer.bias is None else layer.bias.to(x.dtype)
+    return F.linear(x, layer.weight.to(x.dtype), bias)

@@ -1,0 +1,102 @@
+"""ECA: efficient channel attention, with shared and with per-channel kernels."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recalib.attention.base import Attention
+from recalib.errors import RecalibError
+from recalib.ops import Affine, Moments
+
+
+def adaptive_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:
+    """Odd kernel size for a number of channels; Eq. 12 of Wang et al. 2020 with its gamma and b."""
+    t = int(abs((math.log2(channels) + b) / gamma))
+    return t if t % 2 else t + 1
+
+
+def _kernel(kernel_size: int | str, channels: int) -> int:
+    if kernel_size == "adaptive":
+        return adaptive_kernel(channels)
+    if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+        raise RecalibError(
+            f"kernel_size={kernel_size!r}: ECA takes an odd number, 'adaptive', or, in insert_, one odd number "
+            "per stage such as (3, 5, 5, 7) or '3557'"
+        )
+    return kernel_size
+
+
+class ECA(Attention):
+    """Efficient Channel Attention from Wang et al. 2020, https://arxiv.org/abs/1910.03151.
+
+    ``y = x * sigmoid(conv1d_k(m))``, zero padded, without bias: one kernel shared by all channels (Eq. 9).
+
+    Args:
+        channels: C.
+        kernel_size: k in Eq. 9, odd (3 in Klomp et al. 2023); ``"adaptive"`` computes it from the channels by
+            Eq. 12. In `insert_` also one value per stage, ``(3, 5, 5, 7)`` or ``"3557"``.
+        identity: start as the exact identity.
+    """
+
+    title = "Efficient Channel Attention"
+    formula = "y = x·σ(conv1d_k(m))"
+    paper = "Wang 2020, arXiv:1910.03151"
+
+    def __init__(self, channels: int, kernel_size: int | Literal["adaptive"] = 3, identity: bool = False) -> None:
+        super().__init__(channels, identity)
+        k = _kernel(kernel_size, channels)
+        self.conv = nn.Conv1d(1, 1, k, padding=k // 2, bias=False)
+
+    @property
+    def kernel_size(self) -> int:
+        """Number of neighbouring channels that a gate looks at, k in Eq. 9."""
+        return self.conv.kernel_size[0]
+
+    def gate(self, moments: Moments) -> Affine:
+        """Scale of shape (N, C); Eq. 9."""
+        mean = moments.mean
+        mixed = F.conv1d(mean.unsqueeze(1), self.conv.weight.to(mean.dtype), padding=self.kernel_size // 2)
+        return Affine(mixed.squeeze(1).sigmoid())
+
+    @classmethod
+    def spell_out(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Per-stage kernels written as in the released checkpoints' names: ``"3557"`` -> (3, 5, 5, 7)."""
+        kernel = options.get("kernel_size")
+        if isinstance(kernel, str) and kernel.isdigit():
+            return {**options, "kernel_size": tuple(map(int, kernel)) if len(kernel) > 1 else int(kernel)}
+        return dict(options)
+
+    def extra_repr(self) -> str:
+        """The channels and the kernel."""
+        return f"{self.channels}, kernel_size={self.kernel_size}"
+
+
+class ECANS(ECA):
+    """ECA-NS from Wang et al. 2020, https://arxiv.org/abs/1910.03151: kernels not shared between channels.
+
+    ``y = x * sigmoid(sum_j w_cj * m_(c+j))``: a band matrix with k*C parameters (W_k in Eq. 7).
+
+    Args:
+        channels: C.
+        kernel_size: k in Eq. 7, as in `ECA`.
+        identity: start as the exact identity.
+    """
+
+    title = "ECA, kernels not shared"
+    formula = "y = x·σ(Σ_j w_cj·m_c+j)"
+
+    def __init__(self, channels: int, kernel_size: int | Literal["adaptive"] = 3, identity: bool = False) -> None:
+        Attention.__init__(self, channels, identity)
+        k = _kernel(kernel_size, channels)
+        self.conv = nn.Conv1d(channels, channels, k, groups=channels, bias=False)
+
+    def gate(self, moments: Moments) -> Affine:
+        """Scale of shape (N, C); Eq. 7."""
+        k = self.kernel_size
+        neighbours = F.pad(moments.mean, (k // 2, k // 2)).unfold(1, k, 1)  # (N, C, k)
+        weight: Tensor = self.conv.weight.squeeze(1).to(moments.mean.dtype)
+        return Affine(torch.sum(neighbours * weight, 2).sigmoid())

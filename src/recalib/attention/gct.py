@@ -1,0 +1,113 @@
+"""GCT: gated channel transformation (not the Gaussian context transformer, which shares the letters)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from recalib.attention.base import Attention, PlainAttention
+from recalib.errors import RecalibError
+from recalib.ops import Affine, Moments
+
+_TITLE = "Gated Channel Transformation"
+_PAPER = "Yang 2020, arXiv:1909.11519"
+_NOT_DECAYED = frozenset({"beta"})
+
+
+def gct(
+    channels: int,
+    mode: Literal["l2", "l1"] = "l2",
+    after_relu: bool = False,
+    eps: float = 1e-5,
+    identity: bool = False,
+) -> nn.Module:
+    """Gated Channel Transformation in either norm.
+
+    Args:
+        channels: C.
+        mode: ``"l2"``, a gate on moments, or ``"l1"``, whose sum of absolute values is not a function of them.
+        after_relu: the map is known to be non-negative, which spares l1 its absolute value.
+        eps: epsilon in Eqs. 1 and 2.
+        identity: accepted for uniformity; the module starts as the identity anyway.
+
+    Raises:
+        RecalibError: for another mode.
+    """
+    if mode == "l2":
+        return GCT(channels, eps, identity)
+    if mode == "l1":
+        return GCTL1(channels, after_relu, eps, identity)
+    raise RecalibError(f"mode={mode!r}: GCT takes 'l2' or 'l1'")
+
+
+class GCT(Attention):
+    """Gated Channel Transformation from Yang et al. 2020, https://arxiv.org/abs/1909.11519, l2 norm.
+
+    ``e = alpha * sqrt(sum x^2 + eps)`` (Eq. 1), ``n = gamma * e / sqrt(mean_c e^2 + eps)`` (Eq. 2, with gamma drawn
+    in), ``y = x * (1 + tanh(n + beta))`` (Eq. 3). Starts as the identity; beta is not decayed. The sum of squares
+    runs over H and W, so it depends on the resolution and is taken in float32.
+
+    Args:
+        channels: C.
+        eps: epsilon in Eqs. 1 and 2.
+        identity: accepted for uniformity; the module starts as the identity anyway.
+    """
+
+    title = _TITLE
+    formula = "y = x·(1 + tanh(γ·e/√mean_c(e²) + β)), e = α·√(HW·(v + m²))"
+    paper = _PAPER
+    identity_at_start = True
+    needs_variance = True
+    no_weight_decay = _NOT_DECAYED
+
+    def __init__(self, channels: int, eps: float = 1e-5, identity: bool = False) -> None:
+        super().__init__(channels, identity)
+        self.eps = eps
+        self.alpha = nn.Parameter(torch.ones(channels))
+        self.gamma = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def gate(self, moments: Moments) -> Affine:
+        """Scale of shape (N, C)."""
+        assert moments.variance is not None
+        squares = moments.size * (moments.variance + moments.mean.square())
+        e = (squares + self.eps).sqrt() * self.alpha
+        norm = (e.square().mean(1, keepdim=True) + self.eps).sqrt()
+        return Affine(1 + torch.tanh(e * (self.gamma / norm) + self.beta))
+
+
+class GCTL1(PlainAttention):
+    """Gated Channel Transformation from Yang et al. 2020, https://arxiv.org/abs/1909.11519, l1 norm.
+
+    As `GCT` with ``e = alpha * sum |x|`` and ``n = gamma * e / (mean_c |e| + eps)``, in float32.
+
+    Args:
+        channels: C.
+        after_relu: the map is known to be non-negative: sum x in place of the sum of absolute values.
+        eps: epsilon in Eq. 2.
+        identity: accepted for uniformity; the module starts as the identity anyway.
+    """
+
+    title = f"{_TITLE}, l1"
+    formula = "y = x·(1 + tanh(γ·e/mean_c|e| + β)), e = α·Σ|x|"
+    paper = _PAPER
+    identity_at_start = True
+    no_weight_decay = _NOT_DECAYED
+
+    def __init__(self, channels: int, after_relu: bool = False, eps: float = 1e-5, identity: bool = False) -> None:
+        super().__init__(channels, identity)
+        self.after_relu = after_relu
+        self.eps = eps
+        self.alpha = nn.Parameter(torch.ones(channels))
+        self.gamma = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def recalibrated(self, x: Tensor) -> Tensor:
+        """The map x (N, C, H, W), scaled."""
+        wide = x.double() if x.dtype == torch.float64 else x.float()
+        sums = (wide if self.after_relu else wide.abs()).sum((2, 3))
+        e = sums * self.alpha
+        size = e if self.after_relu else e.abs()
+        norm = size.mean(1, keepdim=True) + self.eps
+        scale = 1 + torch.tanh(e * (self.gamma / norm) + self.beta)
+        return x * scale.to(x.dtype)[:, :, None, None]

@@ -1,0 +1,55 @@
+"""Multi-SE: several squeeze-and-excitation branches and one soft assignment between them."""
+
+import torch
+from torch import Tensor, nn
+
+from recalib.attention.base import Attention, linear
+from recalib.attention.se import hidden_width
+from recalib.ops import Affine, Moments
+
+
+class MultiSE(Attention):
+    """Multi-SE from Wang et al. 2019, https://arxiv.org/abs/1904.04402, as re-implemented by Klomp et al. 2023.
+
+    ``y = x * sigmoid(sum_i a_i (W2_i relu(W1_i m + b1_i) + b2_i))`` with ``a = softmax(A m)``: one sigmoid, after
+    the weighted sum. The branches' first layers are rows of one layer ``fc1``; since the sum is linear, their second
+    layers are one layer too, whose inputs are weighted by a.
+
+    Args:
+        channels: C.
+        reduction: r; each branch has max(1, C // r) hidden units.
+        branches: number of branches (3 in Klomp et al. 2023).
+        bias: with biases, as in the original code.
+        identity: start as the exact identity.
+    """
+
+    title = "Multi-SE (domain attention)"
+    formula = "y = x·σ(Σ_i aᵢ·W₂ᵢ·relu(W₁ᵢ·m)), a = softmax(A·m)"
+    paper = "Wang 2019, arXiv:1904.04402"
+
+    def __init__(
+        self, channels: int, reduction: int = 16, branches: int = 3, bias: bool = True, identity: bool = False
+    ) -> None:
+        super().__init__(channels, identity)
+        hidden = hidden_width(channels, reduction)
+        self.branches = branches
+        self.fc1 = nn.Linear(channels, branches * hidden, bias)
+        self.fc2 = nn.Linear(branches * hidden, channels, bias=False)
+        self.fc2_bias = nn.Parameter(torch.empty(branches, channels)) if bias else None
+        self.assign = nn.Linear(channels, branches, bias=False)
+        self._initialize(hidden)
+
+    def _initialize(self, hidden: int) -> None:
+        # Each branch starts as an nn.Linear of its own width would; fc2 alone would see a fan-in of all branches.
+        bound = hidden**-0.5
+        nn.init.uniform_(self.fc2.weight, -bound, bound)
+        if self.fc2_bias is not None:
+            nn.init.uniform_(self.fc2_bias, -bound, bound)
+
+    def gate(self, moments: Moments) -> Affine:
+        """Scale of shape (N, C)."""
+        a = linear(self.assign, moments.mean).softmax(1)
+        hidden = linear(self.fc1, moments.mean).relu()
+        weighted = (hidden.unflatten(1, (self.branches, -1)) * a[:, :, None]).flatten(1)
+        z: Tensor = linear(self.fc2, weighted)
+        return Affine((z if self.fc2_bias is None else z + a @ self.fc2_bias.to(a.dtype)).sigmoid())

@@ -1,0 +1,101 @@
+"""SE: squeeze-and-excitation, and the three variants of the ECA paper's ablation."""
+
+import torch
+from torch import nn
+
+from recalib.attention.base import Attention, linear
+from recalib.errors import RecalibError
+from recalib.ops import Affine, Moments
+
+
+def hidden_width(channels: int, reduction: int) -> int:
+    """Width of the bottleneck between the two layers, max(1, C // r)."""
+    if reduction < 1:
+        raise RecalibError(f"reduction={reduction}: SE divides the channels by a number of at least 1")
+    return max(1, channels // reduction)
+
+
+class SE(Attention):
+    """Squeeze-and-Excitation from Hu et al. 2018, https://arxiv.org/abs/1709.01507 (Fig. 2).
+
+    ``y = x * sigmoid(W2 relu(W1 m + b1) + b2)``. ``fc1`` and ``fc2`` are W1 and W2 in Eq. 3.
+
+    Args:
+        channels: C.
+        reduction: r in Eq. 3; the hidden layer has max(1, C // r) units.
+        bias: with biases, as the authors' own networks and timm have; many ports have none.
+        identity: start as the exact identity.
+    """
+
+    title = "Squeeze-and-Excitation"
+    formula = "y = x·σ(W₂·relu(W₁·m))"
+    paper = "Hu 2018, arXiv:1709.01507"
+
+    def __init__(self, channels: int, reduction: int = 16, bias: bool = True, identity: bool = False) -> None:
+        super().__init__(channels, identity)
+        hidden = hidden_width(channels, reduction)
+        self.fc1 = nn.Linear(channels, hidden, bias)
+        self.fc2 = nn.Linear(hidden, channels, bias)
+
+    def gate(self, moments: Moments) -> Affine:
+        """Scale of shape (N, C); Eq. 3."""
+        return Affine(linear(self.fc2, linear(self.fc1, moments.mean).relu()).sigmoid())
+
+
+class SEVar1(Attention):
+    """SE-Var1 from Wang et al. 2020, https://arxiv.org/abs/1910.03151 (Table 1): ``y = x * sigmoid(m)``.
+
+    Args:
+        channels: C.
+        identity: start as the exact identity.
+    """
+
+    title = "SE without weights"
+    formula = "y = x·σ(m)"
+    paper = "Wang 2020, arXiv:1910.03151"
+
+    def gate(self, moments: Moments) -> Affine:
+        """Scale of shape (N, C)."""
+        return Affine(moments.mean.sigmoid())
+
+
+class SEVar2(Attention):
+    """SE-Var2 from Wang et al. 2020, https://arxiv.org/abs/1910.03151 (Table 1): ``y = x * sigmoid(w * m)``.
+
+    Args:
+        channels: C.
+        identity: start as the exact identity.
+    """
+
+    title = "SE with one weight a channel"
+    formula = "y = x·σ(w·m)"
+    paper = "Wang 2020, arXiv:1910.03151"
+
+    def __init__(self, channels: int, identity: bool = False) -> None:
+        super().__init__(channels, identity)
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def gate(self, moments: Moments) -> Affine:
+        """Scale of shape (N, C)."""
+        return Affine((moments.mean * self.weight).sigmoid())
+
+
+class SEVar3(Attention):
+    """SE-Var3 from Wang et al. 2020, https://arxiv.org/abs/1910.03151 (Table 1): ``y = x * sigmoid(W m)``.
+
+    Args:
+        channels: C; W is C x C, without bias.
+        identity: start as the exact identity.
+    """
+
+    title = "SE with one full layer"
+    formula = "y = x·σ(W·m)"
+    paper = "Wang 2020, arXiv:1910.03151"
+
+    def __init__(self, channels: int, identity: bool = False) -> None:
+        super().__init__(channels, identity)
+        self.fc = nn.Linear(channels, channels, bias=False)
+
+    def gate(self, moments: Moments) -> Affine:
+        """Scale of shape (N, C)."""
+        return Affine(linear(self.fc, moments.mean).sigmoid())

@@ -1,0 +1,46 @@
+"""The command line: one thin file a command, imported only when it is called."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from recalib.errors import RecalibError, WorkFailed, unknown
+
+COMMANDS = {
+    "compare": "measure every module on a network and recommend one, with a report page",
+    "cost": "parameters, MACs, FLOPs and bytes moved of a network, in total and per module",
+    "modules": "the catalogue of channel attention modules",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns 0, 1 (the work failed) or 2 (bad arguments)."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if args else 2
+    if args[0] == "--version":
+        from recalib import __version__
+
+        print(f"recalib {__version__}")
+        return 0
+    try:
+        if args[0] not in COMMANDS:
+            raise unknown("command", args[0], COMMANDS)
+        command = importlib.import_module(f"recalib.cli.{args[0]}")
+        return int(command.main(args[1:]))
+    except WorkFailed as error:
+        print(f"recalib: {error}", file=sys.stderr)
+        return 1
+    except RecalibError as error:
+        print(f"recalib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("recalib: interrupted", file=sys.stderr)
+        return 1
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
+    return f"usage: recalib COMMAND [--help] ...\n\nChannel attention for convolutional networks.\n\n{lines}\n"

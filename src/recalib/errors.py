@@ -1,0 +1,26 @@
+"""The one error a user can cause, and the helper that suggests what would have been right."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RecalibError(ValueError):
+    """A mistake the caller can mend; its message is one line that names the value and what would be right."""
+
+
+class WorkFailed(RecalibError):
+    """The arguments were right but the work could not be done; commands exit with 1 instead of 2."""
+
+
+def unknown(kind: str, value: object, valid: Iterable[str]) -> RecalibError:
+    """Error for a name that does not exist.
+
+    Args:
+        kind: what the name stands for, such as ``"attention"``.
+        value: the name that was given.
+        valid: the names that exist.
+    """
+    names = sorted(valid)
+    near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+    return RecalibError(f"unknown {kind} {value!r}; {hint}")
