@@ -86,7 +86,7 @@ class Attention(Described, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Recalibrate a map x (N, C, H, W)."""
-        return ops.recalibrate(x, attention=self, activation="none")
+        return ops.attend(x, self)
 
     def extra_repr(self) -> str:
         """The channels, as torch's own layers show theirs."""
