@@ -5,15 +5,28 @@
 
 from recalib import attention, ops
 from recalib.attention import attention_names, create_attention, param_groups
+from recalib.benchmark import cost
+from recalib.deploy import deploy
 from recalib.errors import RecalibError
+from recalib.models import cifar_resnet
+from recalib.surgery import Insertion, Site, fuse_, insert_, remove_, sites
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Insertion",
     "RecalibError",
+    "Site",
     "attention",
     "attention_names",
+    "cifar_resnet",
+    "cost",
     "create_attention",
+    "deploy",
+    "fuse_",
+    "insert_",
     "ops",
     "param_groups",
+    "remove_",
+    "sites",
 ]
