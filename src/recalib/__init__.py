@@ -9,11 +9,23 @@ from recalib.benchmark import cost
 from recalib.deploy import deploy
 from recalib.errors import RecalibError
 from recalib.models import cifar_resnet
-from recalib.surgery import Insertion, Site, fuse_, insert_, remove_, sites
+from recalib.surgery import (
+    CheckpointInfo,
+    Insertion,
+    Site,
+    fuse_,
+    insert_,
+    inspect_checkpoint,
+    load_checkpoint,
+    remove_,
+    save_checkpoint,
+    sites,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CheckpointInfo",
     "Insertion",
     "RecalibError",
     "Site",
@@ -25,8 +37,11 @@ __all__ = [
     "deploy",
     "fuse_",
     "insert_",
+    "inspect_checkpoint",
+    "load_checkpoint",
     "ops",
     "param_groups",
     "remove_",
+    "save_checkpoint",
     "sites",
 ]
