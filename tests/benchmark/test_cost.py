@@ -249,6 +249,11 @@ def test_gradients_inference_mode_and_the_meta_device_change_nothing():
     assert cost(model.to("meta"), (1, 3, 32, 32)) == expected
 
 
+def test_a_network_that_is_wrapped_for_several_devices_costs_what_it_wraps():
+    model = cifar_resnet(8)
+    assert cost(nn.DataParallel(model), (1, 3, 32, 32)) == cost(model, (1, 3, 32, 32))
+
+
 def test_a_frozen_network_and_one_in_evaluation_mode_cost_the_same():
     model = cifar_resnet(8)
     expected = cost(model, (1, 3, 32, 32))
