@@ -21,14 +21,14 @@ from recalib.surgery import (
     save_checkpoint,
     sites,
 )
-
-__version__ = "0.1.0"
+from recalib.version import __version__
 
 __all__ = [
     "CheckpointInfo",
     "Insertion",
     "RecalibError",
     "Site",
+    "__version__",
     "attention",
     "attention_names",
     "cifar_resnet",
