@@ -20,6 +20,7 @@ from recalib.surgery.checkpoints.networks import Architecture, classifier_of, re
 from recalib.surgery.insert import WRAPPERS
 from recalib.surgery.insertion import inserted
 from recalib.surgery.wrap import without_wrappers
+from recalib.version import __version__
 
 LOG = logging.getLogger("recalib")
 
@@ -79,8 +80,6 @@ def write_whole(data: bytes, path: Path) -> None:
 
 
 def _header(network: nn.Module, metadata: dict[str, Any]) -> str:
-    from recalib import __version__
-
     rest = dict(metadata)
     named = rest.pop("architecture", None)
     architecture = Architecture(named) if named else architecture_of(network)
