@@ -160,7 +160,9 @@ def _recipes(
         if stage not in range(stages):
             raise unknown("stage", stage, map(str, range(stages)))
         if isinstance(kind, nn.Module) or not (isinstance(kind, str) or callable(kind)):
-            raise RecalibError(f"attention={kind!r}: give a name, or a class or function channels -> module")
+            raise RecalibError(
+                f"attention is of type {type(kind).__name__}: give a name, or a class or function channels -> module"
+            )
     return {stage: (kind, per_stage(kind, options, stages)[stage]) for stage, kind in kinds.items()}
 
 
