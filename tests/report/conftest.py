@@ -99,8 +99,9 @@ def compare_cells(model="resnet50", deeper="resnet101", scale=1.0):
     return cells
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cells():
+    """resnet50 with every module and resnet101 plain; one cell failed, one was noisy."""
     made = compare_cells()
     for index, cell in enumerate(made):
         if (cell["module"], cell["runtime"], cell["deployed"]) == ("gct", "openvino", True):
@@ -110,7 +111,14 @@ def cells():
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def cells_of_three():
+    """Two depths and a network that no one published, under a name that would like to be markup."""
+    hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    return compare_cells("resnet18", "resnet34", 0.4) + compare_cells() + compare_cells(hostile, None)
+
+
+@pytest.fixture(scope="session")
 def machine():
     return {
         "device": "Example CPU @ 2.50GHz",

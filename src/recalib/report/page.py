@@ -9,7 +9,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from recalib import __version__
 from recalib.benchmark.advice import runtimes
 from recalib.benchmark.published import BASELINE
 from recalib.report.marks import Mark, marks
@@ -17,6 +16,7 @@ from recalib.report.overheads import overhead_bars, percent_domain
 from recalib.report.rows import Cell, Row, costs, median_text, module_title, overhead_cell, rows, setting, status_text
 from recalib.report.scatter import scatter
 from recalib.report.tradeoff import depth_points, module_points, sources
+from recalib.version import __version__
 
 _HERE = Path(__file__).parent
 _HEADINGS = ("Which module", "What deploy gains", "Or a deeper network?")
@@ -45,7 +45,6 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = environment.get_template("template.html").render(
