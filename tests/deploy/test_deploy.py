@@ -12,6 +12,10 @@ from torch import nn
 import recalib
 from recalib import RecalibError, attention_names, cifar_resnet, deploy, insert_
 from recalib.attention import Attention
+from recalib.deploy.deploy import assemble, key, sites_of
+from recalib.deploy.gates import GateFirst, means
+from recalib.deploy.graph import simplify, trace
+from recalib.deploy.rewrite import gate_first_is_possible
 from recalib.ops import Affine
 
 TARGETS = ["eager", "compile", "onnxruntime", "openvino", "tensorrt"]
@@ -201,3 +205,29 @@ def test_mistakes_are_one_line(arguments, message):
 
 def test_deploy_is_the_function_and_not_the_package():
     assert callable(recalib.deploy)
+
+
+@pytest.mark.parametrize("size", [(7, 5), (1, 4), (1, 1), (2, 2)])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_means_of_a_convolutions_output_follow_from_its_input(kernel, size):
+    attention = recalib.create_attention("ab", 6).double()
+    nn.init.ones_(attention.weight)
+    conv = nn.Conv2d(4, 6, kernel, padding=kernel // 2).double()
+    h = torch.randn(3, 4, *size, dtype=torch.double)
+    got = GateFirst(attention, conv, means)(h)
+    torch.testing.assert_close(got, conv(h).mean((2, 3), keepdim=True), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_choice_of_forms_is_exact(target):
+    for build in (lambda: timm.create_model("resnet18"), lambda: timm.create_model("resnet26")):
+        for name in ("ab", "eca", "multi_se"):
+            model = build().double()
+            insert_(model, name)
+            x = torch.randn(SIZE, dtype=torch.double)
+            for first in (True, False):
+                graph = simplify(trace(in_play(model)))
+                choices = {key(s): first for s in sites_of(graph, x) if gate_first_is_possible(s)}
+                assert choices
+                with torch.no_grad():
+                    assert relative_error(assemble(graph, x, target, choices)(x), model(x)) < 1e-9

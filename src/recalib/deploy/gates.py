@@ -43,20 +43,21 @@ class Gate(nn.Module):
 
 
 class GateFirst(nn.Module):
-    """The same from the input h (N, C_in, H, W) of the 1x1 convolution that makes the map: ``mean(u) = A mean(h) + b``.
+    """The same from the input h (N, C_in, H, W) of the convolution that makes the map u = A * h + b.
 
+    1x1: ``mean(u) = A mean(h) + b``. 3x3 with a border of zeros: nine shifted means of h, one a tap, in place of one.
     The gate's first layer W is folded with it, exactly: ``W (A m + b) + c = (W A) m + (W b + c)``.
 
     Args:
         attention: a gate on means whose `first_layer` is known.
-        conv: 1x1 convolution, with the batch norm folded.
+        conv: 1x1, or 3x3 with padding 1; stride 1, batch norm folded.
         pool: as for `Gate`.
     """
 
     def __init__(self, attention: Attention, conv: nn.Conv2d, pool: Pool) -> None:
         super().__init__()
         self.attention = attention
-        self.pool = pool
+        self.pool = pool if conv.kernel_size == (1, 1) else tap_means
         weight, bias = first_layer(attention)
         a = conv.weight.detach().flatten(1).double()
         b = a.new_zeros(len(a)) if conv.bias is None else conv.bias.detach().double()
@@ -66,6 +67,31 @@ class GateFirst(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Scale or shift of the map that the convolution will make of h."""
         return behind(self.attention, F.linear(self.pool(h), self.weight, self.bias))[:, :, None, None]
+
+
+def means(x: Tensor) -> Tensor:
+    """Means (N, C) of a map, summed in float32."""
+    return moments(x).mean
+
+
+def tap_means(h: Tensor) -> Tensor:
+    """What each tap of a 3x3 convolution with padding 1 sees of h (N, C, H, W) on average: (N, 9 C), taps innermost.
+
+    A tap off the centre misses a border row, a border column, or both, whose corner is then missed twice.
+    """
+    size = h.shape[2] * h.shape[3]
+    total = h.sum((2, 3))
+    rows = (h[:, :, -1].sum(2), None, h[:, :, 0].sum(2))  # missed by the upper, middle and lower taps
+    columns = (h[:, :, :, -1].sum(2), None, h[:, :, :, 0].sum(2))
+    taps = []
+    for y, row in enumerate(rows):
+        for x, column in enumerate(columns):
+            seen = total if row is None else total - row
+            seen = seen if column is None else seen - column
+            if row is not None and column is not None:
+                seen = seen + h[:, :, (-1, 0, 0)[y], (-1, 0, 0)[x]]
+            taps.append(seen)
+    return torch.stack(taps, 2).flatten(1) / size
 
 
 def operand(affine: Affine) -> Tensor:

@@ -10,9 +10,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from recalib.attention import Attention
-from recalib.deploy.gates import Gate, GateFirst, first_layer, is_known, kind
+from recalib.deploy.gates import Gate, GateFirst, first_layer, is_known, kind, means
 from recalib.deploy.graph import module_of, put_module
-from recalib.ops import moments
 
 Target = Literal["eager", "compile", "onnxruntime", "openvino", "tensorrt"]
 
@@ -24,7 +23,7 @@ class Site:
     Attributes:
         node: the call of the attention module.
         attention: that module.
-        conv: the 1x1 convolution whose output only this site reads, batch norm folded, or None.
+        conv: the 1x1 or 3x3 convolution whose output only this site reads, batch norm folded, or None.
         add: the addition that alone reads the site's output, or None.
         relu: the activation that alone reads the addition, or None.
         size: H*W of the map.
@@ -60,7 +59,7 @@ def find_sites(graph: fx.GraphModule, sizes: dict[fx.Node, torch.Size]) -> list[
             add = _only_user(node, _is_add)
             relu = _only_user(add, lambda n: _is_relu(graph, n)) if add is not None else None
             h, w = sizes[node][2:]
-            found.append(Site(node, attention, conv if _is_pointwise(conv) else None, add, relu, h * w))
+            found.append(Site(node, attention, conv if _is_linear_in_means(conv) else None, add, relu, h * w))
     return found
 
 
@@ -81,13 +80,12 @@ def _is_relu(graph: fx.GraphModule, node: fx.Node) -> bool:
     return node.target in {torch.relu, F.relu, "relu", "relu_"}
 
 
-def _is_pointwise(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
-    return (
-        isinstance(conv, nn.Conv2d)
-        and set(conv.kernel_size) == set(conv.stride) == {1}
-        and conv.groups == 1
-        and conv.padding in ((0, 0), "valid", "same")
-    )
+def _is_linear_in_means(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    """Whether the means of a convolution's output follow from means of its input."""
+    if not isinstance(conv, nn.Conv2d) or set(conv.stride) != {1} or conv.groups != 1 or set(conv.dilation) != {1}:
+        return False
+    shape = (conv.kernel_size, conv.padding)
+    return shape in (((1, 1), (0, 0)), ((3, 3), (1, 1))) and conv.padding_mode == "zeros"
 
 
 def gate_first_is_possible(site: Site) -> bool:
@@ -99,15 +97,17 @@ def gate_first_pays(site: Site) -> bool:
     """The rule for reading the convolution's input instead of its output: the values read for one image.
 
     The output's way reads the map, C_out * H*W, and the first layer; the input's way reads C_in * H*W and the folded
-    layer, K * C_in. A layer that is C_out wide (ECA, AB) makes K * C_in large: at small maps of many channels it loses.
+    layer, K * C_in a tap. A layer that is C_out wide (ECA, AB) makes that large: at small maps of many channels it
+    loses. At a 3x3 convolution, whose input is as wide as its output, there is nothing to win by reading alone.
     """
     if not gate_first_is_possible(site):
         return False
     assert site.conv is not None
     outside, inside = site.conv.out_channels, site.conv.in_channels
+    taps = site.conv.kernel_size[0] * site.conv.kernel_size[1]
     width = len(first_layer(site.attention)[1])
     layer = 0 if width == outside else width * outside  # K = C_out: a diagonal or a band, not a full layer
-    return inside * site.size + width * inside < outside * site.size + layer
+    return inside * site.size + width * inside * taps < outside * site.size + layer
 
 
 def rewrite(graph: fx.GraphModule, site: Site, target: Target, gate_first: bool) -> None:
@@ -158,11 +158,6 @@ def _integrate(graph: fx.Graph, site: Site, operand: fx.Node, target: Target, ga
 
 
 FUSES_CONV_ADD_RELU = ("onnxruntime", "openvino", "tensorrt")
-
-
-def means(x: Tensor) -> Tensor:
-    """Means (N, C) of a map, summed in float32."""
-    return moments(x).mean
 
 
 def means_blocked(x: Tensor) -> Tensor:
