@@ -142,6 +142,12 @@ def test_names_sort_from_the_keyboard_and_only_one_column_is_sorted(open_page, r
     assert page.locator("th[aria-sort='ascending']").count() == 1
 
 
+def test_the_whole_table_fits_a_desktop(open_page, report):
+    page = open_page(report)
+    assert texts(page, "thead tr:last-child th")[-1] == "set-up, s"
+    assert page.evaluate("(e => e.scrollWidth == e.clientWidth)(document.querySelector('.scroll'))")
+
+
 def test_a_cell_without_a_time_says_why(open_page, report):
     page = open_page(report)
     assert texts(page, "td.bad") == ["unsupported"]
