@@ -151,10 +151,14 @@ def _another(contents: Contents) -> Checkpoint:
 
 
 def _attended(form: Format, tensors: Mapping[str, Tensor]) -> dict[str, Attended]:
-    return {
-        name: Attended(*recipe_of_tensors(own, form.lone_weight, form.unseen), form.position or "end")
-        for name, own in attention_tensors(tensors).items()
-    }
+    attended = {}
+    for name, own in attention_tensors(tensors).items():
+        try:
+            recipe = recipe_of_tensors(own, form.lone_weight, form.unseen)
+        except RecalibError as error:
+            raise RecalibError(f"{name}: {error}") from None
+        attended[name] = Attended(*recipe, form.position or "end")
+    return attended
 
 
 def _usual_normalization(architecture: Architecture | None) -> Normalization | None:

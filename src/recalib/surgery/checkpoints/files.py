@@ -1,6 +1,8 @@
 """What a checkpoint file holds: tensors, and what lies beside them. Nothing that is read is ever executed."""
 
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -72,20 +74,21 @@ def _read_safetensors(path: Path) -> Contents:
 
 def _read_torch(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() and "unsupported" in str(error).lower():
+        with warnings.catch_warnings(action="ignore"):  # on the age of a file that is refused or read in any case
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what is no checkpoint makes the reader fail in any way
+        if code := re.search(r"GLOBAL (\S+)", str(error)):
             raise RecalibError(
-                f"{path}: holds pickled objects beside tensors, which are never run; save model.state_dict() instead"
+                f"{path}: holds a pickled {code[1]}, and nothing but tensors and plain values is read, for safety; "
+                "save model.state_dict() alone"
             ) from None
-        raise _unreadable(path, error) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: Exception) -> RecalibError:
-    reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
-    return RecalibError(f"{path}: not a checkpoint, or cut short ({reason[:120]})")
+    no_torch = isinstance(error, pickle.UnpicklingError)  # torch's own words are about its versions
+    reason = "no file of torch.save" if no_torch else (str(error) or type(error).__name__).splitlines()[0]
+    return RecalibError(f"{path}: not a checkpoint, or cut short ({reason.rstrip('. ')[:120]})")
 
 
 def _unwrap(name: str, loaded: Mapping[str, Any]) -> Contents:

@@ -10,7 +10,7 @@ from recalib.surgery.checkpoints.checkpoint import Checkpoint, understand
 from recalib.surgery.checkpoints.compare import Differences, compare, same_names, without_memory
 from recalib.surgery.checkpoints.files import Source, read
 from recalib.surgery.checkpoints.networks import classifier_of
-from recalib.surgery.insert import repeat_
+from recalib.surgery.insert import refuse_finished, repeat_
 
 LOG = logging.getLogger("recalib")
 
@@ -35,6 +35,8 @@ def load_checkpoint(
     Raises:
         RecalibError: in one line, naming what does not fit. A given model is then as it was.
     """
+    if model is not None:
+        refuse_finished(model, "load_checkpoint")
     contents = read(source)
     if model is not None and same_names(model, contents.tensors):
         checkpoint = Checkpoint.of_the_network_itself(contents)
@@ -91,7 +93,12 @@ def _without_classifier(checkpoint: Checkpoint, network: nn.Module) -> tuple[dic
         layer.out_features,
         "no classifier" if held is None else held.shape[0],
     )
-    return {key: tensor for key, tensor in checkpoint.tensors.items() if key.rpartition(".")[0] != name}, name
+    own = _keys(name)
+    return {key: tensor for key, tensor in checkpoint.tensors.items() if key not in own}, name
+
+
+def _keys(layer: str) -> tuple[str, str]:
+    return f"{layer}.weight", f"{layer}.bias"
 
 
 def _classifier(network: nn.Module) -> tuple[str, nn.Linear]:
@@ -102,7 +109,7 @@ def _classifier(network: nn.Module) -> tuple[str, nn.Linear]:
 
 
 def _judge(checkpoint: Checkpoint, found: Differences, remade: str, strict: bool) -> None:
-    missing = tuple(key for key in found.missing if key.rpartition(".")[0] != remade)
+    missing = tuple(key for key in found.missing if key not in _keys(remade))
     rest = Differences(missing, found.unexpected)
     if found.differing:
         raise RecalibError(f"{checkpoint.name}: {found.differing[0]}")

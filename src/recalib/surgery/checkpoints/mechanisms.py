@@ -73,6 +73,8 @@ def seen_options(name: str, shapes: Shapes) -> dict[str, Any]:
     """Options of a mechanism that the shapes of its tensors show; none where the tensors are not complete."""
     try:
         options = _OPTIONS[name](shapes) if name in _OPTIONS else {}
+    except RecalibError:
+        raise
     except (KeyError, ValueError, ZeroDivisionError):
         options = {}
     return {**options, "identity": True} if "blend.weight" in shapes else options
