@@ -8,6 +8,7 @@ from recalib.errors import RecalibError, WorkFailed, unknown
 
 COMMANDS = {
     "compare": "measure every module on a network and recommend one, with a report page",
+    "convert": "checkpoints of other projects as ours, or as a detector's backbone",
     "cost": "parameters, MACs, FLOPs and bytes moved of a network, in total and per module",
     "modules": "the catalogue of channel attention modules",
 }
