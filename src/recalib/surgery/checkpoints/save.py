@@ -16,9 +16,9 @@ import torch
 from torch import Size, Tensor, nn
 
 from recalib.errors import RecalibError, WorkFailed
+from recalib.surgery.attach import WRAPPERS
 from recalib.surgery.checkpoints.checkpoint import HEADER
 from recalib.surgery.checkpoints.networks import Architecture, classifier_of, recognise
-from recalib.surgery.insert import WRAPPERS
 from recalib.surgery.insertion import inserted
 from recalib.surgery.wrap import without_wrappers
 from recalib.version import __version__
