@@ -271,8 +271,10 @@ def test_names_are_resolved_and_measured_once(tmp_path):
 @pytest.mark.parametrize("module", ["ab", "gct", "srm"])
 def test_a_compared_network_is_neither_blind_to_its_attention_nor_out_of_range(module):
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    backbone = networks.backbone("resnet50")
-    plain, attentive = (networks.network("resnet50", name, backbone).reference(images) for name in ("baseline", module))
+    backbones = {"resnet50": networks.backbone("resnet50")}
+    plain, attentive = (
+        networks.network(backbones, "resnet50", name).reference(images) for name in ("baseline", module)
+    )
     assert float((plain - attentive).abs().max() / plain.abs().max()) > 10 * group.TOLERANCE["fp32"]
     assert 1e-3 < plain.abs().max() < 1e6
 
@@ -281,7 +283,7 @@ def test_given_weights_are_those_that_are_compared(tmp_path):
     trained = create_model("cifar_resnet8")
     save_checkpoint(trained, tmp_path / "trained.safetensors")
     backbone = networks.backbone("cifar_resnet8", tmp_path / "trained.safetensors")
-    attentive = networks.network("cifar_resnet8", "se", backbone).made()
+    attentive = networks.network({"cifar_resnet8": backbone}, "cifar_resnet8", "se").made()
     for compared in (backbone.state_dict(), attentive.state_dict()):
         assert all(torch.equal(compared[name], value) for name, value in trained.state_dict().items())
 

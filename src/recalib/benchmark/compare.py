@@ -1,11 +1,14 @@
 """`recalib compare`: every module in every runtime against the plain network, one interleaved group after the other."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from recalib.benchmark import networks
 from recalib.benchmark.cells import Cell, CellFile, Key, fingerprint
@@ -102,31 +105,21 @@ def compare(
     file = CellFile(out)
     known = file.read() if resume else {}
     file.start(comparison.machine, keep=resume)
-    before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
     try:
-        for model, backbone in backbones.items():
-            pairs = _pairs(model, names, models)
-            built: dict[tuple[str, str], Network] = {}
-            for runtime in chosen:
-                cells = _cells(pairs, runtime=runtime.name, **how)
+        with _threads(settings.threads):
+            for runtime, cells, made in _groups(backbones, names, chosen, how):
                 if finished := _finished(cells, known):
                     comparison.cells += finished
                     continue
-                built = built or {
-                    pair: networks.network(*pair, backbone if pair[0] == model else None) for pair in pairs
-                }
-                candidates = [Candidate(cell, built[cell.model, cell.module]) for cell in cells]
+                candidates = [Candidate(cell, made(cell.model, cell.module)) for cell in cells]
                 try:
                     measure(candidates, runtime, settings, rounds, progress)
                 finally:
                     concluded = conclude(candidates, timing)
+                    comparison.cells += concluded  # first: an interrupt while it is written must not lose it
                     file.append(concluded)
-                    comparison.cells += concluded
     except KeyboardInterrupt:
         comparison.interrupted = True
-    finally:
-        torch.set_num_threads(before)
     return comparison
 
 
@@ -144,15 +137,26 @@ def _usable(runtimes: Sequence[Runtime]) -> Sequence[Runtime]:
     return runtimes
 
 
-def _pairs(model: str, modules: Sequence[str], models: Sequence[str]) -> list[tuple[str, str]]:
-    """What is measured together: the model with each module, and the next deeper one, unless it has its own group."""
-    pairs = [(model, module) for module in modules]
-    deeper = networks.deeper(model)
-    return pairs if deeper is None or deeper in models else [*pairs, (deeper, BASELINE)]
-
-
-def _cells(pairs: Iterable[tuple[str, str]], **how: Any) -> list[Cell]:
-    return [Cell(model=model, module=module, deployed=form, **how) for model, module in pairs for form in (False, True)]
+def _groups(
+    backbones: Mapping[str, nn.Module], modules: Sequence[str], runtimes: Sequence[Runtime], how: Mapping[str, Any]
+) -> Iterator[tuple[Runtime, list[Cell], Callable[[str, str], Network]]]:
+    """What is measured together, with what makes the networks: once a model, when first one is wanted."""
+    for model in backbones:
+        pairs = [(model, module) for module in modules]
+        deeper = networks.deeper(model)
+        if deeper is not None and deeper not in backbones:
+            pairs.append((deeper, BASELINE))
+        made = functools.cache(functools.partial(networks.network, backbones))
+        for runtime in runtimes:
+            yield (
+                runtime,
+                [
+                    Cell(model=name, module=module, runtime=runtime.name, deployed=form, **how)
+                    for name, module in pairs
+                    for form in (False, True)
+                ],
+                made,
+            )
 
 
 def _finished(cells: Sequence[Cell], known: Mapping[Key, Cell]) -> list[Cell]:
@@ -160,3 +164,14 @@ def _finished(cells: Sequence[Cell], known: Mapping[Key, Cell]) -> list[Cell]:
     found = [known[cell.key] for cell in cells if cell.key in known]
     usable = [cell for cell in found if cell.status == "ok" and cell.complete]
     return usable if len(usable) == len(cells) else []
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """PyTorch on so many threads, meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -69,6 +69,8 @@ def measure(
             session = _prepare(candidate, runtime, settings)
             timer.warm_up(session, settings.protocol.warm_up_s)
             candidate.session = session
+        if candidate.session is None:
+            _free_memory()
     ready = [one for one in candidates if one.session is not None]
     try:
         _time(ready, rounds or settings.protocol.rounds, progress, f"{name}: timing")
@@ -92,6 +94,7 @@ def conclude(candidates: Sequence[Candidate], protocol: Protocol) -> list[Cell]:
 
 
 def _prepare(candidate: Candidate, runtime: Runtime, settings: Settings) -> Session:
+    runtime.require()
     cell, network = candidate.cell, candidate.network.made()
     shape = (cell.batch, 3, cell.size, cell.size)
     counted = candidate.network.cost(shape, settings.dtype)
@@ -123,6 +126,8 @@ def _check_output(output: Tensor, network: Network, images: Tensor, tolerance: f
     """Compare the first and last image's output with the plain network's in float64: a wrong answer has no latency."""
     ends = [0, -1] if len(images) > 1 else [0]
     expected = network.reference(images[ends])
+    if output.shape[1:] != expected.shape[1:] or len(output) != len(images):
+        raise WorkFailed(f"wrong output: its shape is {tuple(output.shape)}")
     error = float((output[ends].double() - expected).abs().max() / expected.abs().max())
     if not error <= tolerance:
         raise WorkFailed(f"wrong output: it differs by {error:.1e} of the largest value from float64")
@@ -175,6 +180,10 @@ def _record(cell: Cell, error: Exception) -> None:
         cell.status = "failed"
     reason = (str(error).strip().splitlines() or [""])[0]
     cell.message = reason if isinstance(error, RecalibError) else f"{type(error).__name__}: {reason}"
+
+
+def _free_memory() -> None:
+    """Give back what a failed attempt held, once nothing refers to its error."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,7 +1,7 @@
 """The networks that are compared: one backbone, once plain and once with every module."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,9 +93,9 @@ def backbone(model: str, weights: Path | None = None) -> nn.Module:
     return network.eval()
 
 
-def network(model: str, module: str, plain: nn.Module | None = None) -> Network:
-    """A network to compare: the plain one, made if it is not given, with a module inserted into a copy of it."""
-    plain = plain or backbone(model)
+def network(backbones: Mapping[str, nn.Module], model: str, module: str) -> Network:
+    """A network to compare: a copy of a backbone, made if it is not among these, with a module inserted."""
+    plain = backbones[model] if model in backbones else backbone(model)
     return Network(model, module, plain if module == BASELINE else _with_module(plain, module))
 
 
@@ -123,8 +123,8 @@ def perturb_(network: nn.Module, seed: int = 0) -> None:
 @contextmanager
 def seeded() -> Iterator[None]:
     """The same random weights every time, and the caller's random numbers left alone."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
         yield
 
 

@@ -127,6 +127,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 @contextmanager
 def _progress() -> Iterator[Any]:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("making networks", total=None)
         yield lambda what, done, of: bar.update(task, description=what, completed=done, total=of)
