@@ -106,8 +106,25 @@ def test_a_second_module_is_refused(model):
         insert_(model, "eca")
 
 
+def test_looking_for_sites_leaves_the_network_alone():
+    class Counting(OwnBlock):
+        def __init__(self, channels):
+            super().__init__(channels)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls.add_(1)
+            self.last = x
+            return super().forward(x)
+
+    model = nn.Sequential(Counting(8))
+    assert [site.name for site in sites(model)] == ["0.norm"]
+    assert model[0].calls == 0
+    assert not hasattr(model[0], "last")
+
+
 def test_there_is_no_tail_to_fuse(model):
-    with pytest.raises(RecalibError, match="no residual blocks whose tail"):
+    with pytest.raises(RecalibError, match="no residual blocks whose tail is known"):
         fuse_(model)
 
 
