@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from recalib.errors import unknown
@@ -123,5 +123,7 @@ def _declared_channels(module: nn.Module, position: Position) -> int | None:
         return module.num_features
     if isinstance(module, nn.GroupNorm):
         return module.num_channels
+    if isinstance(statistics := getattr(module, "running_mean", None), Tensor):  # torchvision's frozen norms
+        return len(statistics)
     channels = getattr(module, "out_channels" if position == "after" else "in_channels", None)
     return channels if isinstance(channels, int) else channels_of(module) if position == "after" else None

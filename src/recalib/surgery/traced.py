@@ -78,8 +78,9 @@ def _depth(block: nn.Module, node: fx.Node) -> int:
 
 
 def _weighted(module: nn.Module | None) -> list[nn.Module]:
+    """The layers in a module that have parameters, or buffers as frozen norms do."""
     inside = [] if module is None else module.modules()
-    return [layer for layer in inside if any(True for _ in layer.parameters(recurse=False))]
+    return [layer for layer in inside if [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]]
 
 
 def _module(block: nn.Module, node: fx.Node) -> nn.Module | None:
