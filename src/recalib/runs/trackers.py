@@ -1,0 +1,113 @@
+"""Where metrics go while a run is under way: always metrics.jsonl, and TensorBoard or W&B where asked for."""
+
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from recalib.errors import RecalibError, unknown
+from recalib.runs.atomic import write_text
+
+
+class Tracker(Protocol):
+    """Takes a row of metrics at a step."""
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Record one row."""
+        ...
+
+    def close(self) -> None:
+        """Flush and let go."""
+        ...
+
+
+class JsonLines:
+    """metrics.jsonl: one row a line, on disk before `log` returns; rows after a resumed step are dropped first.
+
+    Args:
+        path: the file.
+        step: rows of later steps are the future of a run that was killed, and will be made again.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _step(line) <= step]
+            write_text(path, "".join(f"{line}\n" for line in kept))
+        self.file = path.open("a")
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Append a row and flush it to the disk."""
+        self.file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+class TensorBoard:
+    """Scalars for TensorBoard under ``tensorboard/``."""
+
+    def __init__(self, folder: Path, _config: Mapping[str, Any]) -> None:
+        module = _needed("torch.utils.tensorboard", "tensorboard", "tensorboard")
+        self.writer = module.SummaryWriter(str(folder / "tensorboard"))
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Record every number of a row."""
+        for name, value in metrics.items():
+            if isinstance(value, int | float):
+                self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush the writer."""
+        self.writer.close()
+
+
+class WeightsAndBiases:
+    """A W&B run under the folder's name; WANDB_MODE=offline keeps it on this machine."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        module = _needed("wandb", "wandb", "wandb")
+        self.run = module.init(
+            project="recalib", name=folder.name, id=folder.name, dir=str(folder), config=dict(config), resume="allow"
+        )
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Record a row."""
+        self.run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        """Finish the run."""
+        self.run.finish()
+
+
+TRACKERS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+
+
+def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any], step: int) -> list[Tracker]:
+    """metrics.jsonl and the trackers asked for.
+
+    Raises:
+        RecalibError: for an unknown tracker, or one whose package is not installed.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise unknown("tracker", name, TRACKERS)
+    return [JsonLines(folder / "metrics.jsonl", step), *(TRACKERS[name](folder, config) for name in names)]
+
+
+def _needed(module: str, flag: str, package: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise RecalibError(f"--track {flag} needs the package {package}: pip install 'recalib[track]'") from None
+
+
+def _step(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # a line cut short by the kill
