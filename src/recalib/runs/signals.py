@@ -16,6 +16,7 @@ class StopRequest:
         return self.received is not None
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C means now
         self.received = signal.Signals(number)

@@ -3,11 +3,11 @@
 import importlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from recalib.errors import RecalibError, unknown
+from recalib.errors import RecalibError, WorkFailed, unknown
 from recalib.runs.atomic import write_text
 
 
@@ -38,10 +38,17 @@ class JsonLines:
         self.file = path.open("a")
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Append a row and flush it to the disk."""
-        self.file.write(json.dumps({"step": step, **metrics}) + "\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        """Append a row and flush it to the disk.
+
+        Raises:
+            WorkFailed: where the disk is full.
+        """
+        try:
+            self.file.write(json.dumps({"step": step, **metrics}) + "\n")
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            raise WorkFailed(f"{self.file.name} could not be written: {error}") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -84,7 +91,7 @@ class WeightsAndBiases:
         self.run.finish()
 
 
-TRACKERS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+TRACKERS: dict[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 
 
 def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any], step: int) -> list[Tracker]:
@@ -96,7 +103,7 @@ def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any
     for name in names:
         if name not in TRACKERS:
             raise unknown("tracker", name, TRACKERS)
-    return [JsonLines(folder / "metrics.jsonl", step), *(TRACKERS[name](folder, config) for name in names)]
+    return [JsonLines(folder / "metrics.jsonl", step), *[TRACKERS[name](folder, config) for name in names]]
 
 
 def _needed(module: str, flag: str, package: str) -> Any:
