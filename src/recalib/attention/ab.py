@@ -1,9 +1,11 @@
 """AB: attention bias."""
 
+from typing import Unpack
+
 import torch
 from torch import nn
 
-from recalib.attention.base import Attention
+from recalib.attention.base import Attention, Factory
 from recalib.ops import Affine, Moments
 
 
@@ -16,6 +18,7 @@ class AB(Attention):
     Args:
         channels: C.
         identity: accepted for uniformity; the module starts as the identity anyway.
+        **factory: device and dtype of the parameters.
     """
 
     title = "Attention Bias"
@@ -23,9 +26,9 @@ class AB(Attention):
     paper = "Klomp 2023"
     identity_at_start = True
 
-    def __init__(self, channels: int, identity: bool = False) -> None:
-        super().__init__(channels, identity)
-        self.weight = nn.Parameter(torch.zeros(channels))
+    def __init__(self, channels: int, identity: bool = False, **factory: Unpack[Factory]) -> None:
+        super().__init__(channels, identity, **factory)
+        self.weight = nn.Parameter(torch.zeros(channels, **factory))
 
     def gate(self, moments: Moments) -> Affine:
         """Shift of shape (N, C); Eq. 2."""

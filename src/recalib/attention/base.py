@@ -1,7 +1,7 @@
 """The contract of a channel attention module: which moments it needs, and its gate."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,13 @@ from torch.nn import functional as F
 from recalib import ops
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
+
+
+class Factory(TypedDict, total=False):
+    """Where and in what precision parameters are made, as torch's own layers take it (timm passes it on)."""
+
+    device: torch.device | str | None
+    dtype: torch.dtype | None
 
 
 class Described:
@@ -46,6 +53,7 @@ class Attention(Described, nn.Module):
         channels: C.
         identity: start as the exact identity. Mechanisms that do not by themselves learn, per channel, a blend
             of their scale, ``w * scale + b`` with w = 0 and b = 1 at the start (Klomp et al. 2023, section 3.3).
+        **factory: device and dtype of the parameters.
 
     Shape:
         (N, C, H, W) -> (N, C, H, W).
@@ -53,12 +61,12 @@ class Attention(Described, nn.Module):
 
     needs_variance: bool = False
 
-    def __init__(self, channels: int, identity: bool = False) -> None:
+    def __init__(self, channels: int, identity: bool = False, **factory: Unpack[Factory]) -> None:
         super().__init__()
         if channels < 1:
             raise RecalibError(f"channels={channels}: a map has at least one channel")
         self.channels = channels
-        self.blend = Blend(channels) if identity and not self.identity_at_start else None
+        self.blend = Blend(channels, **factory) if identity and not self.identity_at_start else None
 
     def gate(self, moments: Moments) -> Affine:
         """Scale and shift of shape (N, C) from the moments; the paper's *processing*."""
@@ -78,7 +86,7 @@ class Attention(Described, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Recalibrate a map x (N, C, H, W)."""
-        return ops.recalibrate(x, attention=self, activation="none")
+        return ops.attend(x, self)
 
     def extra_repr(self) -> str:
         """The channels, as torch's own layers show theirs."""
@@ -93,12 +101,13 @@ class PlainAttention(Described, nn.Module):
     Args:
         channels: C.
         identity: start as the exact identity.
+        **factory: device and dtype of the parameters.
     """
 
-    def __init__(self, channels: int, identity: bool = False) -> None:
+    def __init__(self, channels: int, identity: bool = False, **factory: Unpack[Factory]) -> None:
         super().__init__()
         self.channels = channels
-        self.blend = BlendMaps(channels) if identity and not self.identity_at_start else None
+        self.blend = BlendMaps(channels, **factory) if identity and not self.identity_at_start else None
 
     def recalibrated(self, x: Tensor) -> Tensor:
         """The mechanism itself, a(x), shape (N, C, H, W)."""
@@ -133,6 +142,7 @@ class Blend(nn.Module):
 
     Args:
         channels: C.
+        **factory: device and dtype of the parameters.
 
     Shape:
         (N, C) -> (N, C).
@@ -140,10 +150,10 @@ class Blend(nn.Module):
 
     no_weight_decay: ClassVar[frozenset[str]] = frozenset({"weight", "bias"})
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, **factory: Unpack[Factory]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(channels))
-        self.bias = nn.Parameter(torch.ones(channels))
+        self.weight = nn.Parameter(torch.zeros(channels, **factory))
+        self.bias = nn.Parameter(torch.ones(channels, **factory))
 
     def forward(self, gate: Tensor) -> Tensor:
         """Blend a gate (N, C) with 1."""

@@ -23,7 +23,7 @@ class Mechanism:
     """One entry of the catalogue.
 
     Attributes:
-        build: ``(channels, **options) -> module``; its signature names the options.
+        build: ``(channels, ..., **factory) -> module``; its signature names the options.
         classes: what it may build, the default first.
         aliases: other names, such as those of the original code.
     """
@@ -35,7 +35,7 @@ class Mechanism:
     @property
     def options(self) -> tuple[str, ...]:
         """Names of the options that `create_attention` takes beside the channels."""
-        return tuple(inspect.signature(self.build).parameters)[1:]
+        return (*list(inspect.signature(self.build).parameters)[1:-1], "device", "dtype")
 
 
 CATALOGUE: dict[str, Mechanism] = {

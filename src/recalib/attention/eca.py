@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recalib.attention.base import Attention
+from recalib.attention.base import Attention, Factory
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
 
 
 def adaptive_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:
-    """Odd kernel size for a number of channels; Eq. 12 of Wang et al. 2020 with its gamma and b."""
+    """Odd kernel size for a number of channels; Wang et al. 2020, section 3.2, with its gamma and b."""
     t = int(abs((math.log2(channels) + b) / gamma))
     return t if t % 2 else t + 1
 
@@ -33,31 +33,38 @@ def _kernel(kernel_size: int | str, channels: int) -> int:
 class ECA(Attention):
     """Efficient Channel Attention from Wang et al. 2020, https://arxiv.org/abs/1910.03151.
 
-    ``y = x * sigmoid(conv1d_k(m))``, zero padded, without bias: one kernel shared by all channels (Eq. 9).
+    ``y = x * sigmoid(conv1d_k(m))``, zero padded, without bias: one kernel shared by all channels.
 
     Args:
         channels: C.
-        kernel_size: k in Eq. 9, odd (3 in Klomp et al. 2023); ``"adaptive"`` computes it from the channels by
-            Eq. 12. In `insert_` also one value per stage, ``(3, 5, 5, 7)`` or ``"3557"``.
+        kernel_size: k, odd (3 in Klomp et al. 2023); ``"adaptive"`` computes it from the channels, see
+            `adaptive_kernel`. In `insert_` also one value per stage, ``(3, 5, 5, 7)`` or ``"3557"``.
         identity: start as the exact identity.
+        **factory: device and dtype of the parameters.
     """
 
     title = "Efficient Channel Attention"
     formula = "y = x·σ(conv1d_k(m))"
     paper = "Wang 2020, arXiv:1910.03151"
 
-    def __init__(self, channels: int, kernel_size: int | Literal["adaptive"] = 3, identity: bool = False) -> None:
-        super().__init__(channels, identity)
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | Literal["adaptive"] = 3,
+        identity: bool = False,
+        **factory: Unpack[Factory],
+    ) -> None:
+        super().__init__(channels, identity, **factory)
         k = _kernel(kernel_size, channels)
-        self.conv = nn.Conv1d(1, 1, k, padding=k // 2, bias=False)
+        self.conv = nn.Conv1d(1, 1, k, padding=k // 2, bias=False, **factory)
 
     @property
     def kernel_size(self) -> int:
-        """Number of neighbouring channels that a gate looks at, k in Eq. 9."""
+        """Number of neighbouring channels that a gate looks at, k."""
         return self.conv.kernel_size[0]
 
     def gate(self, moments: Moments) -> Affine:
-        """Scale of shape (N, C); Eq. 9."""
+        """Scale of shape (N, C)."""
         mean = moments.mean
         mixed = F.conv1d(mean.unsqueeze(1), self.conv.weight.to(mean.dtype), padding=self.kernel_size // 2)
         return Affine(mixed.squeeze(1).sigmoid())
@@ -78,24 +85,31 @@ class ECA(Attention):
 class ECANS(ECA):
     """ECA-NS from Wang et al. 2020, https://arxiv.org/abs/1910.03151: kernels not shared between channels.
 
-    ``y = x * sigmoid(sum_j w_cj * m_(c+j))``: a band matrix with k*C parameters (W_k in Eq. 7).
+    ``y = x * sigmoid(sum_j w_cj * m_(c+j))``: a band matrix with k*C parameters (the paper's W_k).
 
     Args:
         channels: C.
-        kernel_size: k in Eq. 7, as in `ECA`.
+        kernel_size: k, as in `ECA`.
         identity: start as the exact identity.
+        **factory: device and dtype of the parameters.
     """
 
     title = "ECA, kernels not shared"
     formula = "y = x·σ(Σ_j w_cj·m_c+j)"
 
-    def __init__(self, channels: int, kernel_size: int | Literal["adaptive"] = 3, identity: bool = False) -> None:
-        Attention.__init__(self, channels, identity)
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | Literal["adaptive"] = 3,
+        identity: bool = False,
+        **factory: Unpack[Factory],
+    ) -> None:
+        Attention.__init__(self, channels, identity, **factory)
         k = _kernel(kernel_size, channels)
-        self.conv = nn.Conv1d(channels, channels, k, groups=channels, bias=False)
+        self.conv = nn.Conv1d(channels, channels, k, groups=channels, bias=False, **factory)
 
     def gate(self, moments: Moments) -> Affine:
-        """Scale of shape (N, C); Eq. 7."""
+        """Scale of shape (N, C)."""
         k = self.kernel_size
         neighbours = F.pad(moments.mean, (k // 2, k // 2)).unfold(1, k, 1)  # (N, C, k)
         weight: Tensor = self.conv.weight.squeeze(1).to(moments.mean.dtype)

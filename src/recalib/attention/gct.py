@@ -1,11 +1,11 @@
 """GCT: gated channel transformation (not the Gaussian context transformer, which shares the letters)."""
 
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from recalib.attention.base import Attention, PlainAttention
+from recalib.attention.base import Attention, Factory, PlainAttention
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
 
@@ -20,6 +20,7 @@ def gct(
     after_relu: bool = False,
     eps: float = 1e-5,
     identity: bool = False,
+    **factory: Unpack[Factory],
 ) -> nn.Module:
     """Gated Channel Transformation in either norm.
 
@@ -27,30 +28,32 @@ def gct(
         channels: C.
         mode: ``"l2"``, a gate on moments, or ``"l1"``, whose sum of absolute values is not a function of them.
         after_relu: the map is known to be non-negative, which spares l1 its absolute value.
-        eps: epsilon in Eqs. 1 and 2.
+        eps: epsilon under both roots.
         identity: accepted for uniformity; the module starts as the identity anyway.
+        **factory: device and dtype of the parameters.
 
     Raises:
         RecalibError: for another mode.
     """
     if mode == "l2":
-        return GCT(channels, eps, identity)
+        return GCT(channels, eps, identity, **factory)
     if mode == "l1":
-        return GCTL1(channels, after_relu, eps, identity)
+        return GCTL1(channels, after_relu, eps, identity, **factory)
     raise RecalibError(f"mode={mode!r}: GCT takes 'l2' or 'l1'")
 
 
 class GCT(Attention):
     """Gated Channel Transformation from Yang et al. 2020, https://arxiv.org/abs/1909.11519, l2 norm.
 
-    ``e = alpha * sqrt(sum x^2 + eps)`` (Eq. 1), ``n = gamma * e / sqrt(mean_c e^2 + eps)`` (Eq. 2, with gamma drawn
-    in), ``y = x * (1 + tanh(n + beta))`` (Eq. 3). Starts as the identity; beta is not decayed. The sum of squares
-    runs over H and W, so it depends on the resolution and is taken in float32.
+    Global context embedding ``e = alpha * sqrt(sum x^2 + eps)``, channel normalization ``n = gamma * e / sqrt(mean_c
+    e^2 + eps)``, gating adaptation ``y = x * (1 + tanh(n + beta))``. Starts as the identity; beta is not decayed. The
+    sum of squares runs over H and W, so it depends on the resolution and is taken in float32.
 
     Args:
         channels: C.
-        eps: epsilon in Eqs. 1 and 2.
+        eps: epsilon under both roots.
         identity: accepted for uniformity; the module starts as the identity anyway.
+        **factory: device and dtype of the parameters.
     """
 
     title = _TITLE
@@ -60,12 +63,12 @@ class GCT(Attention):
     needs_variance = True
     no_weight_decay = _NOT_DECAYED
 
-    def __init__(self, channels: int, eps: float = 1e-5, identity: bool = False) -> None:
-        super().__init__(channels, identity)
+    def __init__(self, channels: int, eps: float = 1e-5, identity: bool = False, **factory: Unpack[Factory]) -> None:
+        super().__init__(channels, identity, **factory)
         self.eps = eps
-        self.alpha = nn.Parameter(torch.ones(channels))
-        self.gamma = nn.Parameter(torch.zeros(channels))
-        self.beta = nn.Parameter(torch.zeros(channels))
+        self.alpha = nn.Parameter(torch.ones(channels, **factory))
+        self.gamma = nn.Parameter(torch.zeros(channels, **factory))
+        self.beta = nn.Parameter(torch.zeros(channels, **factory))
 
     def gate(self, moments: Moments) -> Affine:
         """Scale of shape (N, C)."""
@@ -84,8 +87,9 @@ class GCTL1(PlainAttention):
     Args:
         channels: C.
         after_relu: the map is known to be non-negative: sum x in place of the sum of absolute values.
-        eps: epsilon in Eq. 2.
+        eps: epsilon of the normalization.
         identity: accepted for uniformity; the module starts as the identity anyway.
+        **factory: device and dtype of the parameters.
     """
 
     title = f"{_TITLE}, l1"
@@ -94,13 +98,20 @@ class GCTL1(PlainAttention):
     identity_at_start = True
     no_weight_decay = _NOT_DECAYED
 
-    def __init__(self, channels: int, after_relu: bool = False, eps: float = 1e-5, identity: bool = False) -> None:
-        super().__init__(channels, identity)
+    def __init__(
+        self,
+        channels: int,
+        after_relu: bool = False,
+        eps: float = 1e-5,
+        identity: bool = False,
+        **factory: Unpack[Factory],
+    ) -> None:
+        super().__init__(channels, identity, **factory)
         self.after_relu = after_relu
         self.eps = eps
-        self.alpha = nn.Parameter(torch.ones(channels))
-        self.gamma = nn.Parameter(torch.zeros(channels))
-        self.beta = nn.Parameter(torch.zeros(channels))
+        self.alpha = nn.Parameter(torch.ones(channels, **factory))
+        self.gamma = nn.Parameter(torch.zeros(channels, **factory))
+        self.beta = nn.Parameter(torch.zeros(channels, **factory))
 
     def recalibrated(self, x: Tensor) -> Tensor:
         """The map x (N, C, H, W), scaled."""

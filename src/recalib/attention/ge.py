@@ -1,15 +1,17 @@
 """GE: gather-excite, parameter-free and with a full depth-wise kernel."""
 
+from typing import Unpack
+
 from torch import Tensor, nn
 
-from recalib.attention.base import Attention, PlainAttention
+from recalib.attention.base import Attention, Factory, PlainAttention
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
 
 _PAPER = "Hu 2018, arXiv:1810.12348"
 
 
-def ge(channels: int, kernel_size: int | None = None, identity: bool = False) -> nn.Module:
+def ge(channels: int, kernel_size: int | None = None, identity: bool = False, **factory: Unpack[Factory]) -> nn.Module:
     """Gather-Excite with global extent.
 
     Args:
@@ -17,8 +19,11 @@ def ge(channels: int, kernel_size: int | None = None, identity: bool = False) ->
         kernel_size: None for the parameter-free form; the size of the (square) map for a depth-wise kernel over all
             of it, in `insert_` one value per stage, such as (56, 28, 14, 7) for a ResNet at 224 px.
         identity: start as the exact identity.
+        **factory: device and dtype of the parameters.
     """
-    return GE(channels, identity) if kernel_size is None else GEFull(channels, kernel_size, identity)
+    if kernel_size is None:
+        return GE(channels, identity, **factory)
+    return GEFull(channels, kernel_size, identity, **factory)
 
 
 class GE(Attention):
@@ -29,6 +34,7 @@ class GE(Attention):
     Args:
         channels: C.
         identity: start as the exact identity.
+        **factory: device and dtype of the parameters.
     """
 
     title = "Gather-Excite, parameter-free"
@@ -49,6 +55,7 @@ class GEFull(PlainAttention):
         channels: C.
         kernel_size: k, the height and width of the map.
         identity: start as the exact identity.
+        **factory: device and dtype of the parameters.
 
     Raises:
         RecalibError: in forward, for a map that is not k x k.
@@ -58,11 +65,11 @@ class GEFull(PlainAttention):
     formula = "y = x·σ(BN(dwconv_HW(x)))"
     paper = _PAPER
 
-    def __init__(self, channels: int, kernel_size: int, identity: bool = False) -> None:
-        super().__init__(channels, identity)
+    def __init__(self, channels: int, kernel_size: int, identity: bool = False, **factory: Unpack[Factory]) -> None:
+        super().__init__(channels, identity, **factory)
         self.kernel_size = kernel_size
-        self.conv = nn.Conv2d(channels, channels, kernel_size, groups=channels)
-        self.bn = nn.BatchNorm2d(channels)
+        self.conv = nn.Conv2d(channels, channels, kernel_size, groups=channels, **factory)
+        self.bn = nn.BatchNorm2d(channels, **factory)
 
     def recalibrated(self, x: Tensor) -> Tensor:
         """The map x (N, C, k, k), scaled."""

@@ -1,9 +1,11 @@
 """Multi-SE: several squeeze-and-excitation branches and one soft assignment between them."""
 
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 
-from recalib.attention.base import Attention, linear
+from recalib.attention.base import Attention, Factory, linear
 from recalib.attention.se import hidden_width
 from recalib.ops import Affine, Moments
 
@@ -21,6 +23,7 @@ class MultiSE(Attention):
         branches: number of branches (3 in Klomp et al. 2023).
         bias: with biases, as in the original code.
         identity: start as the exact identity.
+        **factory: device and dtype of the parameters.
     """
 
     title = "Multi-SE (domain attention)"
@@ -28,15 +31,21 @@ class MultiSE(Attention):
     paper = "Wang 2019, arXiv:1904.04402"
 
     def __init__(
-        self, channels: int, reduction: int = 16, branches: int = 3, bias: bool = True, identity: bool = False
+        self,
+        channels: int,
+        reduction: int = 16,
+        branches: int = 3,
+        bias: bool = True,
+        identity: bool = False,
+        **factory: Unpack[Factory],
     ) -> None:
-        super().__init__(channels, identity)
+        super().__init__(channels, identity, **factory)
         hidden = hidden_width(channels, reduction)
         self.branches = branches
-        self.fc1 = nn.Linear(channels, branches * hidden, bias)
-        self.fc2 = nn.Linear(branches * hidden, channels, bias=False)
-        self.fc2_bias = nn.Parameter(torch.empty(branches, channels)) if bias else None
-        self.assign = nn.Linear(channels, branches, bias=False)
+        self.fc1 = nn.Linear(channels, branches * hidden, bias, **factory)
+        self.fc2 = nn.Linear(branches * hidden, channels, bias=False, **factory)
+        self.fc2_bias = nn.Parameter(torch.empty(branches, channels, **factory)) if bias else None
+        self.assign = nn.Linear(channels, branches, bias=False, **factory)
         self._initialize(hidden)
 
     def _initialize(self, hidden: int) -> None:

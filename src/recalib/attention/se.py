@@ -1,9 +1,11 @@
 """SE: squeeze-and-excitation, and the three variants of the ECA paper's ablation."""
 
+from typing import Unpack
+
 import torch
 from torch import nn
 
-from recalib.attention.base import Attention, linear
+from recalib.attention.base import Attention, Factory, linear
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
 
@@ -25,17 +27,20 @@ class SE(Attention):
         reduction: r in Eq. 3; the hidden layer has max(1, C // r) units.
         bias: with biases, as the authors' own networks and timm have; many ports have none.
         identity: start as the exact identity.
+        **factory: device and dtype of the parameters.
     """
 
     title = "Squeeze-and-Excitation"
     formula = "y = x·σ(W₂·relu(W₁·m))"
     paper = "Hu 2018, arXiv:1709.01507"
 
-    def __init__(self, channels: int, reduction: int = 16, bias: bool = True, identity: bool = False) -> None:
-        super().__init__(channels, identity)
+    def __init__(
+        self, channels: int, reduction: int = 16, bias: bool = True, identity: bool = False, **factory: Unpack[Factory]
+    ) -> None:
+        super().__init__(channels, identity, **factory)
         hidden = hidden_width(channels, reduction)
-        self.fc1 = nn.Linear(channels, hidden, bias)
-        self.fc2 = nn.Linear(hidden, channels, bias)
+        self.fc1 = nn.Linear(channels, hidden, bias, **factory)
+        self.fc2 = nn.Linear(hidden, channels, bias, **factory)
 
     def gate(self, moments: Moments) -> Affine:
         """Scale of shape (N, C); Eq. 3."""
@@ -48,6 +53,7 @@ class SEVar1(Attention):
     Args:
         channels: C.
         identity: start as the exact identity.
+        **factory: device and dtype of the parameters.
     """
 
     title = "SE without weights"
@@ -65,15 +71,16 @@ class SEVar2(Attention):
     Args:
         channels: C.
         identity: start as the exact identity.
+        **factory: device and dtype of the parameters.
     """
 
     title = "SE with one weight a channel"
     formula = "y = x·σ(w·m)"
     paper = "Wang 2020, arXiv:1910.03151"
 
-    def __init__(self, channels: int, identity: bool = False) -> None:
-        super().__init__(channels, identity)
-        self.weight = nn.Parameter(torch.ones(channels))
+    def __init__(self, channels: int, identity: bool = False, **factory: Unpack[Factory]) -> None:
+        super().__init__(channels, identity, **factory)
+        self.weight = nn.Parameter(torch.ones(channels, **factory))
 
     def gate(self, moments: Moments) -> Affine:
         """Scale of shape (N, C)."""
@@ -86,15 +93,16 @@ class SEVar3(Attention):
     Args:
         channels: C; W is C x C, without bias.
         identity: start as the exact identity.
+        **factory: device and dtype of the parameters.
     """
 
     title = "SE with one full layer"
     formula = "y = x·σ(W·m)"
     paper = "Wang 2020, arXiv:1910.03151"
 
-    def __init__(self, channels: int, identity: bool = False) -> None:
-        super().__init__(channels, identity)
-        self.fc = nn.Linear(channels, channels, bias=False)
+    def __init__(self, channels: int, identity: bool = False, **factory: Unpack[Factory]) -> None:
+        super().__init__(channels, identity, **factory)
+        self.fc = nn.Linear(channels, channels, bias=False, **factory)
 
     def gate(self, moments: Moments) -> Affine:
         """Scale of shape (N, C)."""

@@ -1,24 +1,27 @@
 """SRM: style-based recalibration."""
 
+from typing import Unpack
+
 import torch
 from torch import nn
 
-from recalib.attention.base import Attention
+from recalib.attention.base import Attention, Factory
 from recalib.ops import Affine, Moments
 
 
 class SRM(Attention):
     """Style-based Recalibration Module from Lee et al. 2019, https://arxiv.org/abs/1903.10829.
 
-    ``y = x * sigmoid(BN(w_0 * mean + w_1 * std))``. ``weight`` is W, the channel-wise fully connected layer of Eq. 4,
-    zero at the start; ``bn`` is the norm of Eq. 5, over the images of a batch. The standard deviation is the unbiased
-    one, as in the authors' code; ``eps`` under its root (theirs: 1e-5) keeps 1x1 and constant maps finite, forward and
-    backward. Its parameters are not decayed, as its authors advise.
+    ``y = x * sigmoid(BN(w_0 * mean + w_1 * std))``. ``weight`` is W, the channel-wise fully connected layer, zero at
+    the start; ``bn`` is the norm of the style integration, over the images of a batch. The standard deviation is the
+    unbiased one, as in the authors' code; ``eps`` under its root (theirs: 1e-5) keeps 1x1 and constant maps finite,
+    forward and backward. Its parameters are not decayed, as its authors advise.
 
     Args:
         channels: C.
         eps: added to the variance.
         identity: start as the exact identity.
+        **factory: device and dtype of the parameters.
     """
 
     title = "Style-based Recalibration"
@@ -27,14 +30,14 @@ class SRM(Attention):
     needs_variance = True
     no_weight_decay = frozenset({"weight", "bn.weight", "bn.bias"})
 
-    def __init__(self, channels: int, eps: float = 1e-5, identity: bool = False) -> None:
-        super().__init__(channels, identity)
+    def __init__(self, channels: int, eps: float = 1e-5, identity: bool = False, **factory: Unpack[Factory]) -> None:
+        super().__init__(channels, identity, **factory)
         self.eps = eps
-        self.weight = nn.Parameter(torch.zeros(channels, 2))
-        self.bn = nn.BatchNorm1d(channels)
+        self.weight = nn.Parameter(torch.zeros(channels, 2, **factory))
+        self.bn = nn.BatchNorm1d(channels, **factory)
 
     def gate(self, moments: Moments) -> Affine:
-        """Scale of shape (N, C); Eqs. 2 to 6."""
+        """Scale of shape (N, C)."""
         assert moments.variance is not None
         unbiased = moments.variance * (moments.size / max(moments.size - 1, 1))
         std = (unbiased + self.eps).sqrt()

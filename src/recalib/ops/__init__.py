@@ -2,6 +2,6 @@
 
 from recalib.ops.contract import Affine, GateOnMoments, Moments
 from recalib.ops.recalibrate import recalibrate
-from recalib.ops.reference import integrate, moments
+from recalib.ops.reference import attend, integrate, moments
 
-__all__ = ["Affine", "GateOnMoments", "Moments", "integrate", "moments", "recalibrate"]
+__all__ = ["Affine", "GateOnMoments", "Moments", "attend", "integrate", "moments", "recalibrate"]

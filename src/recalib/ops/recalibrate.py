@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from recalib.errors import RecalibError
-from recalib.ops.contract import GateOnMoments
-from recalib.ops.reference import integrate, moments
 
 
 def recalibrate(
@@ -37,9 +35,7 @@ def recalibrate(
     if activation not in ("relu", "none"):
         raise RecalibError(f"activation {activation!r}: recalibrate takes 'relu' or 'none'")
     y = x if norm is None else norm(x)
-    if isinstance(attention, GateOnMoments):
-        y = integrate(y, attention.affine(moments(y, attention.needs_variance)))
-    elif attention is not None:
+    if attention is not None:
         y = attention(y)
     if residual is not None:
         y = y + residual

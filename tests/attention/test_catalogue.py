@@ -1,0 +1,92 @@
+"""Names, aliases, options and the errors that say what would be right."""
+
+import copy
+import inspect
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from recalib import RecalibError, attention, attention_names, create_attention, param_groups
+from recalib.attention import CATALOGUE
+
+
+def test_the_names_are_stable():
+    assert attention_names() == [
+        "ab", "eca", "eca_ns", "gct", "ge", "multi_se", "se", "se_var1", "se_var2", "se_var3", "srm",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("alias", "cls"), [("meanrew", "AB"), ("multise", "MultiSE"), ("Multi-SE", "MultiSE")])
+def test_names_of_the_original_code_resolve(alias, cls):
+    assert type(create_attention(alias, 8)) is getattr(attention, cls)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ecaa", 8, {}), r"unknown attention 'ecaa'; did you mean eca"),
+        (("se", 8, {"reductoin": 4}), r"unknown option of se 'reductoin'; did you mean reduction\?"),
+        (("eca", 8, {"kernel_size": 4}), r"kernel_size=4: ECA takes an odd number"),
+        (("eca", 8, {"kernel_size": "3557"}), r"one odd number per stage"),
+        (("gct", 8, {"mode": "l3"}), r"mode='l3': GCT takes 'l2' or 'l1'"),
+        (("se", 8, {"reduction": 0}), r"reduction=0"),
+        (("se", 0, {}), r"channels=0"),
+        (("timm:foo", 8, {}), r"unknown attention layer of timm 'foo'; there are"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_would_be_right(arguments, message):
+    name, channels, options = arguments
+    with pytest.raises(RecalibError, match=message) as caught:
+        create_attention(name, channels, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_timms_layers_are_made_by_name():
+    x = torch.randn(1, 64, 8, 8)
+    assert create_attention("timm:eca", 64)(x).shape == x.shape
+    assert torch.equal(create_attention("timm:se", 64, identity=True)(x), x)
+
+
+def test_classes_serve_as_timms_attn_layer():
+    import timm
+
+    network = timm.create_model("resnet18", block_args={"attn_layer": attention.ECA}, num_classes=2)
+    assert isinstance(network.layer1[0].se, attention.ECA)
+
+
+@pytest.mark.parametrize("name", attention_names())
+def test_every_mechanism_is_described(name):
+    for cls in CATALOGUE[name].classes:
+        assert cls.title
+        assert cls.formula.startswith("y = ")
+        assert "20" in cls.paper
+        assert "https://arxiv.org" in inspect.getdoc(cls) or "Klomp" in inspect.getdoc(cls)
+
+
+def test_what_modules_mark_is_not_decayed_even_in_a_deepcopy():
+    network = torch.nn.ModuleList(create_attention(n, 4, identity=True) for n in ("srm", "gct", "se", "ab"))
+    network = copy.deepcopy(network)
+    decayed, spared = param_groups(network, 1e-4)
+    names = {id(p): name for name, p in network.named_parameters()}
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (1e-4, 0.0)
+    assert {names[id(p)] for p in spared["params"]} == {
+        "0.weight", "0.bn.weight", "0.bn.bias", "0.blend.weight", "0.blend.bias",
+        "1.beta", "2.blend.weight", "2.blend.bias",
+    }  # fmt: skip
+    assert "3.weight" in {names[id(p)] for p in decayed["params"]}, "AB is decayed, as in the original code"
+
+
+def test_norms_and_biases_are_spared_on_request():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2))
+    network[2].weight.requires_grad_(False)
+    decayed, spared = param_groups(network, 1e-4, decay_norms_and_biases=False)
+    assert len(decayed["params"]) == 1
+    assert len(spared["params"]) == 4
+
+
+def test_importing_needs_torch_alone():
+    heavy = "timm torchvision onnx onnxruntime openvino altair scipy tyro rich triton"
+    code = f"import sys, recalib; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -1,0 +1,207 @@
+"""Every mechanism equals its original: the papers' formulas written out plainly, in float64, forward and backward."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from recalib import create_attention
+from recalib.attention import GCT, GE, SE, SRM, Attention
+
+C = 32
+
+
+def original_ab(m, x):
+    return x + (x.mean((2, 3)) * m.weight)[:, :, None, None]
+
+
+def original_eca(m, x):
+    k = m.conv.kernel_size[0]
+    y = F.adaptive_avg_pool2d(x, 1).squeeze(-1).transpose(-1, -2)
+    y = F.conv1d(y, m.conv.weight, padding=(k - 1) // 2).transpose(-1, -2).unsqueeze(-1)
+    return x * y.sigmoid().expand_as(x)
+
+
+def original_eca_ns(m, x):
+    k = m.conv.kernel_size[0]
+    y = F.adaptive_avg_pool2d(x, 1)
+    y = F.unfold(y.transpose(-1, -3), kernel_size=(1, k), padding=(0, (k - 1) // 2))
+    y = F.conv1d(y.transpose(-1, -2), m.conv.weight, groups=C).unsqueeze(-1)
+    return x * y.sigmoid()
+
+
+def original_se(m, x):
+    y = F.adaptive_avg_pool2d(x, 1).flatten(1)
+    y = F.linear(F.relu(F.linear(y, m.fc1.weight, m.fc1.bias)), m.fc2.weight, m.fc2.bias)
+    return x * y.sigmoid()[:, :, None, None]
+
+
+def original_multi_se(m, x):
+    """Three separate branches, as the original's variant that converts to TensorRT."""
+    pooled = x.mean((2, 3))
+    a = F.linear(pooled, m.assign.weight).softmax(1)
+    z = 0
+    for i, (w1, w2) in enumerate(zip(m.fc1.weight.chunk(3), m.fc2.weight.chunk(3, 1), strict=True)):
+        b1 = None if m.fc1.bias is None else m.fc1.bias.chunk(3)[i]
+        b2 = None if m.fc2_bias is None else m.fc2_bias[i]
+        z = z + a[:, i : i + 1] * F.linear(F.relu(F.linear(pooled, w1, b1)), w2, b2)
+    return x * z.sigmoid()[:, :, None, None]
+
+
+def original_srm(m, x):
+    """The official code: the variance is the unbiased one, with an epsilon under the root."""
+    flat = x.flatten(2)
+    style = torch.stack([flat.mean(2), (flat.var(2, unbiased=True) + m.eps).sqrt()], 2)
+    z = (style * m.weight).sum(2)[:, :, None, None]
+    bn = m.bn
+    z = F.batch_norm(z, bn.running_mean.clone(), bn.running_var.clone(), bn.weight, bn.bias, m.training, 0.1, bn.eps)
+    return x * z.sigmoid()
+
+
+def original_gct(m, x):
+    shape = (1, C, 1, 1)
+    e = (x.pow(2).sum((2, 3), keepdim=True) + m.eps).pow(0.5) * m.alpha.view(shape)
+    norm = m.gamma.view(shape) / (e.pow(2).mean(1, keepdim=True) + m.eps).pow(0.5)
+    return x * (1 + torch.tanh(e * norm + m.beta.view(shape)))
+
+
+def original_gct_l1(m, x):
+    shape = (1, C, 1, 1)
+    e = (x if m.after_relu else x.abs()).sum((2, 3), keepdim=True) * m.alpha.view(shape)
+    norm = m.gamma.view(shape) / (e.abs().mean(1, keepdim=True) + m.eps)
+    return x * (1 + torch.tanh(e * norm + m.beta.view(shape)))
+
+
+def original_ge_full(m, x):
+    y = F.conv2d(x, m.conv.weight, m.conv.bias, groups=C)
+    bn = m.bn
+    y = F.batch_norm(y, bn.running_mean.clone(), bn.running_var.clone(), bn.weight, bn.bias, m.training, 0.1, bn.eps)
+    return x * y.sigmoid()
+
+
+CASES = {
+    "ab": ("ab", {}, original_ab),
+    "eca with the paper's kernel": ("eca", {}, original_eca),
+    "eca with kernel 7": ("eca", {"kernel_size": 7}, original_eca),
+    "eca_ns": ("eca_ns", {"kernel_size": 5}, original_eca_ns),
+    "gct l2": ("gct", {}, original_gct),
+    "gct l1": ("gct", {"mode": "l1"}, original_gct_l1),
+    "ge without parameters": ("ge", {}, lambda m, x: x * F.adaptive_avg_pool2d(x, 1).sigmoid()),
+    "ge with a full kernel": ("ge", {"kernel_size": 6}, original_ge_full),
+    "multi_se": ("multi_se", {}, original_multi_se),
+    "multi_se without biases": ("multi_se", {"bias": False}, original_multi_se),
+    "se": ("se", {}, original_se),
+    "se without biases": ("se", {"bias": False, "reduction": 4}, original_se),
+    "se_var1": ("se_var1", {}, lambda m, x: x * x.mean((2, 3), keepdim=True).sigmoid()),
+    "se_var2": ("se_var2", {}, lambda m, x: x * (x.mean((2, 3)) * m.weight).sigmoid()[:, :, None, None]),
+    "se_var3": ("se_var3", {}, lambda m, x: x * F.linear(x.mean((2, 3)), m.fc.weight).sigmoid()[:, :, None, None]),
+    "srm": ("srm", {}, original_srm),
+}
+
+
+def randomised(name, **options):
+    """A module in float64 whose parameters are all in play, not at their zeros of initialisation."""
+    torch.manual_seed(0)
+    module = create_attention(name, C, **options).double()
+    for p in module.parameters():
+        nn.init.normal_(p, std=0.5)
+    return module
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_original_forward_and_in_every_gradient(case, training):
+    name, options, original = CASES[case]
+    module = randomised(name, **options).train(training)
+    x = torch.randn(4, C, 6, 6, dtype=torch.double).add_(0.3).requires_grad_()
+    inputs = [x, *module.parameters()]
+    expected = original(module, x)
+    got = module(x)
+    cotangent = torch.randn_like(got)
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
+    for ours, theirs in zip(
+        torch.autograd.grad(got, inputs, cotangent), torch.autograd.grad(expected, inputs, cotangent), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_identity_start_is_exact(case):
+    name, options, _ = CASES[case]
+    module = create_attention(name, C, identity=True, **options).eval()
+    x = torch.randn(2, C, 6, 6)
+    assert torch.equal(module(x), x)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_identity_start_learns(case):
+    name, options, _ = CASES[case]
+    module = create_attention(name, C, identity=True, **options).train()
+    module(torch.randn(2, C, 6, 6)).square().sum().backward()
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", ["ab", "gct"])
+def test_mechanisms_that_are_the_identity_at_start_say_so_and_bring_no_blend(name):
+    module = create_attention(name, C, identity=True)
+    assert type(module).identity_at_start
+    assert not any("blend" in key for key in module.state_dict())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4)], ids=["1x1 maps", "constant maps"])
+def test_srm_stays_finite_forward_and_backward_where_the_deviation_is_zero(size):
+    module = randomised("srm").train()
+    x = torch.full((4, C, *size), 2.0, dtype=torch.double, requires_grad=True)
+    module(x).sum().backward()
+    assert x.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in module.parameters())
+
+
+def test_gct_sums_squares_in_float32_under_autocast_where_float16_would_overflow():
+    module = GCT(C)
+    nn.init.ones_(module.gamma)
+    x = torch.full((1, C, 112, 112), 3.0)  # sum of squares 112,896, float16 ends at 65,504
+    with torch.autocast("cpu", dtype=torch.float16):
+        half = module(x.half())
+    torch.testing.assert_close(half.float(), module(x), rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_half_precision_network_keeps_float32_gates(dtype):
+    for name in ("ab", "eca", "eca_ns", "se", "multi_se", "srm", "gct", "se_var3"):
+        module = create_attention(name, C).eval()
+        x = torch.randn(2, C, 7, 7)
+        y = module.to(dtype)(x.to(dtype))
+        assert y.dtype == dtype
+        torch.testing.assert_close(y.float(), module.float()(x.to(dtype).float()), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel"),
+    [(8, 3), (64, 3), (96, 3), (128, 5), (320, 5), (512, 5), (1280, 5), (2048, 7), (4096, 7)],
+)
+def test_the_adaptive_kernel_follows_the_papers_formula(channels, kernel):
+    assert create_attention("eca", channels, kernel_size="adaptive").kernel_size == kernel
+
+
+@pytest.mark.parametrize(("channels", "hidden"), [(8, 1), (16, 1), (64, 4), (2048, 128)])
+def test_se_never_reduces_to_nothing(channels, hidden):
+    assert SE(channels).fc1.out_features == hidden
+    assert create_attention("multi_se", channels).fc1.out_features == 3 * hidden
+
+
+def test_a_new_mechanism_needs_only_a_gate():
+    class Louder(Attention):
+        def gate(self, moments):
+            return GE(self.channels).gate(moments)._replace(shift=moments.mean)
+
+    x = torch.randn(2, 3, 4, 4)
+    mean = x.mean((2, 3), keepdim=True)
+    torch.testing.assert_close(Louder(3)(x), x * mean.sigmoid() + mean)
+
+
+def test_channels_last_maps_stay_channels_last():
+    for name in ("ab", "eca", "se", "srm", "gct"):
+        x = torch.randn(2, C, 6, 6).contiguous(memory_format=torch.channels_last)
+        assert SRM(C).eval()(x).is_contiguous(memory_format=torch.channels_last)
+        assert create_attention(name, C).eval()(x).is_contiguous(memory_format=torch.channels_last)
