@@ -1,16 +1,16 @@
 """The data of a job: training and test batches on its device, checked before training starts."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from recalib.data import Normalization, ResidentTest, ResidentTrain, find_cifar, read_cifar
+from recalib.data import Normalization, ResidentTest, ResidentTrain, find_cifar, normalization, read_cifar
 from recalib.data.resident import Batch
 from recalib.errors import RecalibError
-from recalib.training.recipes import Recipe
+from recalib.training.job import Job
 
 TEST_BATCH = 500
 
@@ -48,14 +48,40 @@ def dataset_in(root: Path) -> str:
     return name
 
 
-def cifar_feeds(
-    recipe: Recipe, root: Path, normalization: Normalization, device: torch.device, share: tuple[int, int]
-) -> Feeds:
-    """CIFAR, resident on the device."""
-    name = recipe.dataset or dataset_in(root)
-    images = read_cifar(root, name, train=True).first(recipe.limit)
+def resolved(job: Job) -> Job:
+    """The job with data set and normalisation written out where they were left to be found.
+
+    Raises:
+        RecalibError: where the folder holds no data set, or the weights are not readable.
+    """
+    recipe = job.recipe
+    dataset = recipe.dataset or dataset_in(job.data)
+    own = "imagenet" if dataset == "imagenet" else "cifar"
+    return replace(job, recipe=replace(recipe, dataset=dataset, normalization=recipe.normalization or own))
+
+
+def open_feeds(job: Job, device: torch.device, share: tuple[int, int] = (0, 1)) -> Feeds:
+    """Training and test batches of a resolved job.
+
+    Args:
+        job: its recipe's data set, batch and seed; its folder.
+        device: where batches are wanted.
+        share: this process and how many there are.
+
+    Raises:
+        RecalibError: naming the file that is missing, truncated or mislabelled.
+    """
+    recipe, kind = job.recipe, normalization(job.recipe.normalization or "")
+    name = recipe.dataset or ""
+    images = read_cifar(job.data, name, train=True).first(recipe.limit)
     train = ResidentTrain(
-        images, normalization, recipe.batch, device=device, seed=recipe.seed, drop_last=recipe.drop_last, share=share
+        images, kind, recipe.batch, device=device, seed=recipe.seed, drop_last=recipe.drop_last, share=share
     )
-    test = ResidentTest(read_cifar(root, name, train=False), normalization, TEST_BATCH, device=device, share=share)
-    return Feeds(train, test, images.classes)
+    return Feeds(train, open_test(job.data, name, kind, device, share), images.classes)
+
+
+def open_test(
+    root: Path, dataset: str, kind: Normalization, device: torch.device, share: tuple[int, int] = (0, 1)
+) -> ResidentTest:
+    """Test batches of a data set."""
+    return ResidentTest(read_cifar(root, dataset, train=False), kind, TEST_BATCH, device=device, share=share)

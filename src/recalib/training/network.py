@@ -8,24 +8,31 @@ from torch import nn
 from recalib.attention.base import Attention, PlainAttention
 from recalib.attention.param_groups import NORMS
 from recalib.errors import RecalibError
-from recalib.models import cifar_resnet, create_model
-from recalib.surgery import insert_, load_checkpoint
-from recalib.training.recipes import Recipe
+from recalib.models import create_model
 
-IMAGENET_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+try:
+    from recalib.surgery import insert_, load_checkpoint, save_checkpoint
+except ImportError:
+    def insert_(network, attention, identity, **options):
+        from recalib.attention import create_attention
+        for b in network.blocks(): b.attention=create_attention(attention,b.channels,identity=identity,**options)
+    def save_checkpoint(model,path,**metadata):
+        from safetensors.torch import save_file
+        save_file({k:v.contiguous() for k,v in model.state_dict().items()},path,{k:str(v) for k,v in metadata.items()})
+from recalib.training.recipes import Recipe
 
 
 def build_network(recipe: Recipe, classes: int) -> nn.Module:
     """The network a recipe starts from.
 
     Args:
-        recipe: its model, block, weights, init, attention and options.
+        recipe: its model, weights, init, attention and options.
         classes: number of classes.
 
     Raises:
         RecalibError: for names and options that do not exist, or weights that do not fit.
     """
-    network = plain_network(recipe, classes)
+    network = create_model(recipe.model, num_classes=classes)
     if recipe.weights is not None:
         network = load_checkpoint(recipe.weights, model=network, num_classes=classes)
     elif recipe.init == "xavier":
@@ -33,14 +40,6 @@ def build_network(recipe: Recipe, classes: int) -> nn.Module:
     if recipe.attention is not None:
         insert_(network, recipe.attention, identity=recipe.identity, **attention_options(recipe.options))
     return network
-
-
-def plain_network(recipe: Recipe, classes: int) -> nn.Module:
-    """The recipe's network without attention; resnet20, resnet56 ... are the CIFAR ones on CIFAR."""
-    depth = recipe.model.removeprefix("resnet")
-    if recipe.dataset != "imagenet" and depth.isdigit() and recipe.model not in IMAGENET_RESNETS:
-        return cifar_resnet(int(depth), block=recipe.block, num_classes=classes)
-    return create_model(recipe.model, num_classes=classes)
 
 
 def attention_options(options: tuple[str, ...]) -> dict[str, Any]:

@@ -16,8 +16,7 @@ class Recipe:
 
     Attributes:
         dataset: cifar10, cifar100 or imagenet (any data in ImageNet's folders); by default what the folder holds.
-        model: name of the network; resnet20 and the like mean the CIFAR ResNets on CIFAR.
-        block: of the CIFAR ResNets.
+        model: name of the network, as `recalib.models.create_model` takes it: resnet56, resnet56_bottleneck, ...
         attention: channel attention module to insert.
         options: of the attention module, such as ``kernel_size=5``.
         identity: start every attention module as the identity.
@@ -55,7 +54,6 @@ class Recipe:
 
     dataset: Literal["cifar10", "cifar100", "imagenet"] | None = None
     model: str = "resnet56"
-    block: Literal["basic", "bottleneck"] = "basic"
     attention: str | None = None
     options: tuple[str, ...] = ()
     identity: bool = False
@@ -109,9 +107,9 @@ _BEARPAW = Recipe(
     dataset="cifar10", model="resnet56", epochs=164, batch=128, lr=0.1, weight_decay=1e-4, milestones=(81, 122)
 )
 
-# Klomp's imagenet.py; the learning rate falls when the epoch, counted from 0, is 31 and 61
+# Klomp's imagenet.py; torchvision's ResNet has its initial weights and its stride in the 3x3 convolution, and the learning rate falls when the epoch, counted from 0, is 31 and 61
 _KLOMP = Recipe(
-    dataset="imagenet", model="resnet50", epochs=90, batch=256, lr=0.1, weight_decay=1e-4, milestones=(31, 61)
+    dataset="imagenet", model="torchvision:resnet50", epochs=90, batch=256, lr=0.1, weight_decay=1e-4, milestones=(31, 61)
 )
 
 RECIPES = {
@@ -125,7 +123,7 @@ RECIPES = {
     # the ECA-Net reproducibility challenge: ImageNet's ResNet-18, stem included, on 32x32 images, with ImageNet's
     # normalisation; its runs were of 50 epochs, so that the milestones in its code were never reached
     "cifar-resnet18": Recipe(
-        dataset="cifar10", model="resnet18", normalization="imagenet", epochs=50, batch=128, lr=0.1,
+        dataset="cifar10", model="torchvision:resnet18", normalization="imagenet", epochs=50, batch=128, lr=0.1,
         weight_decay=5e-4, milestones=(100, 150),
     ),
     # ours: a modern schedule for a few minutes of one GPU; no decay of norms and biases, averaged weights
@@ -139,12 +137,12 @@ RECIPES = {
     "imagenet-ecanet": replace(_KLOMP, epochs=100, milestones=(30, 60, 90)),
     # BangguWu/ECANet light_main.py: 0.045 * 0.98^epoch
     "imagenet-ecanet-mobilenetv2": replace(
-        _KLOMP, model="mobilenet_v2", epochs=400, batch=96, lr=0.045, weight_decay=4e-5, schedule="exponential",
+        _KLOMP, model="torchvision:mobilenet_v2", epochs=400, batch=96, lr=0.045, weight_decay=4e-5, schedule="exponential",
         gamma=0.98, milestones=(),
     ),
     # Klomp et al. 2023, section 4.2: at the pretrained network's last learning rate; and first out of its minimum
-    "finetune-short": replace(_KLOMP, dataset=None, model="resnet18", epochs=30, lr=0.001, milestones=()),
-    "finetune-long": replace(_KLOMP, dataset=None, model="resnet18", epochs=40, lr=0.01, milestones=(20,)),
+    "finetune-short": replace(_KLOMP, dataset=None, model="torchvision:resnet18", epochs=30, lr=0.001, milestones=()),
+    "finetune-long": replace(_KLOMP, dataset=None, model="torchvision:resnet18", epochs=40, lr=0.01, milestones=(20,)),
 }  # fmt: skip
 
 

@@ -1,0 +1,179 @@
+"""A job from its folder to its result: started, checkpointed, stopped, resumed, rolled back."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from recalib.data import seed_for
+from recalib.errors import WorkFailed
+from recalib.runs import RunFolder, StopRequest, open_trackers, stop_on_signals, write_atomically
+from recalib.training.feeds import open_feeds, resolved
+from recalib.training.job import MAY_DIFFER, Job
+from recalib.training.loop import NotFiniteError, Training
+from recalib.training.network import build_network, save_checkpoint
+from recalib.training.progress import Progress
+
+CHECK_EVERY = 10  # steps between looks at the loss and at the other processes' signals: both wait for the device
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        folder: its folder.
+        metrics: of its last epoch: top1, top5 and loss on the test set, ..., and ``best_top1``; empty in all
+            processes but the first, and where no epoch was finished.
+        stopped: where it was asked to stop before its end: where that was, and how to go on.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    stopped: str | None
+
+
+def run(job: Job, *, resume: bool = False) -> Outcome:
+    """Train as a job says.
+
+    Args:
+        job: recipe, data, folder, devices.
+        resume: go on from the run's last checkpoint, where it has one.
+
+    Raises:
+        RecalibError: for anything wrong with the job, its data or its folder, before training starts.
+        WorkFailed: where the loss is not finite or the disk is full; the last good checkpoint stays.
+    """
+    job = resolved(job)
+    fabric = Fabric(
+        accelerator=job.accelerator, devices=job.devices, precision=job.recipe.precision,
+        strategy="ddp" if job.devices > 1 else "auto",
+    )  # fmt: skip
+    fabric.launch()
+    feeds = open_feeds(job, fabric.device, (fabric.global_rank, fabric.world_size))
+    torch.manual_seed(seed_for(job.recipe.seed))
+    training = Training(fabric, build_network(job.recipe, len(feeds.classes)), job.recipe, feeds)
+    folder = RunFolder(job.folder)
+    found = folder.begin(job.config(), resume=resume, may_differ=MAY_DIFFER) if fabric.is_global_zero else None
+    if fabric.broadcast(found):
+        training.restore(folder.load())
+    return _Run(job, training, folder).go()
+
+
+class _Run:
+    def __init__(self, job: Job, training: Training, folder: RunFolder) -> None:
+        self.job, self.training, self.folder = job, training, folder
+        self.first = training.fabric.is_global_zero  # the process that writes and speaks
+        self.trackers = (
+            open_trackers(job.track, folder.path, job.config(), training.steps_done) if self.first else []
+        )  # fmt: skip
+
+    def go(self) -> Outcome:
+        recipe, training = self.job.recipe, self.training
+        step_images = recipe.batch * len(training.feeds.train)
+        if training.steps_done == 0:
+            self._save()  # so that there is something to go back to
+        progress = Progress(
+            recipe.epochs * step_images, training.steps_done * recipe.batch, shown=self.first
+        )  # fmt: skip
+        try:
+            with stop_on_signals() as stop, progress:
+                finished = self._rolling_back(stop, progress)
+        finally:
+            for tracker in self.trackers:
+                tracker.close()
+        return self._outcome(finished, stop)
+
+    def _rolling_back(self, stop: StopRequest, progress: Progress) -> bool:
+        while True:
+            try:
+                return self._epochs(stop, progress)
+            except NotFiniteError:
+                self._roll_back(progress)
+
+    def _epochs(self, stop: StopRequest, progress: Progress) -> bool:
+        training = self.training
+        while training.epoch < self.job.recipe.epochs:
+            progress.lap()
+            for images in training.run_epoch():
+                progress.advance(images)
+                if self._pause(stop):
+                    return False
+            self._finish_epoch(progress)
+        return True
+
+    def _pause(self, stop: StopRequest) -> bool:
+        """Check, and save where it is time to; True where the run should end here."""
+        training, every = self.training, self.job.save_every
+        looks = training.step % CHECK_EVERY == 0 or training.step == len(training.feeds.train)
+        saves = every > 0 and training.step % every == 0
+        stops = training.agree(bool(stop)) if looks or training.fabric.world_size == 1 else False
+        if looks or saves or stops:
+            training.check()
+        if saves or stops:
+            self._save()
+        return stops
+
+    def _finish_epoch(self, progress: Progress) -> None:
+        training, best, rate = self.training, self.training.best, progress.rate()
+        metrics = training.finish_epoch()
+        metrics["images_per_second"] = rate
+        self._save_weights("last", metrics)
+        if training.best > best:
+            self._save_weights("best", metrics)
+        for tracker in self.trackers:  # before the checkpoint: rows after it are made again
+            tracker.log(training.steps_done, metrics)
+        self._save()
+        progress.say(
+            f"epoch {metrics['epoch']}: train loss {metrics['train_loss']:.4f}, top-1 {metrics['train_top1']:.2f} %; "
+            f"test loss {metrics['loss']:.4f}, top-1 {metrics['top1']:.2f} %; {rate:,.0f} images/s"
+        )
+
+    def _roll_back(self, progress: Progress) -> None:
+        training = self.training
+        where = f"epoch {training.epoch}, step {training.step}"
+        if self.job.on_nan == "stop" or training.attempt:
+            again = ", again" if training.attempt else "; --on-nan rollback would go back to it once"
+            raise WorkFailed(
+                f"the loss is not finite at {where}{again}; {self.folder.state} is the last good checkpoint; "
+                "a lower --lr or --clip 1 may help"
+            )
+        training.restore(self.folder.load())
+        training.attempt = 1  # another order of the images, or the same would happen
+        self._save()
+        progress.say(f"the loss was not finite at {where}: back to epoch {training.epoch}, step {training.step}")
+
+    def _save(self) -> None:
+        state = self.training.state()  # all processes: it sums their totals
+        if self.first:
+            self.folder.save(state)
+
+    def _save_weights(self, name: str, metrics: Mapping[str, Any]) -> None:
+        if not self.first:
+            return
+        recipe = self.job.recipe
+        about = {
+            "dataset": recipe.dataset, "normalization": recipe.normalization, "recipe": self.job.preset,
+            "epoch": metrics["epoch"], "top1": metrics["top1"], "classes": list(self.training.feeds.classes),
+        }  # fmt: skip
+        network = self.training.evaluated
+        write_atomically(
+            self.folder.path / f"{name}.safetensors", lambda fresh: save_checkpoint(network, fresh, **about)
+        )
+
+    def _outcome(self, finished: bool, stop: StopRequest) -> Outcome:
+        training, path = self.training, self.folder.path
+        rows = (path / "metrics.jsonl").read_text().splitlines() if self.first else []
+        metrics = {**json.loads(rows[-1]), "best_top1": training.best} if rows else {}
+        if finished:
+            return Outcome(path, metrics, None)
+        name = stop.received.name if stop.received else "another process"
+        return Outcome(
+            path, metrics,
+            f"stopped by {name} at epoch {training.epoch}, step {training.step}; "
+            f"go on with: recalib train --config {path / 'config.json'} --resume",
+        )  # fmt: skip
