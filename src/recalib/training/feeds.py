@@ -77,11 +77,17 @@ def open_feeds(job: Job, device: torch.device, share: tuple[int, int] = (0, 1)) 
     train = ResidentTrain(
         images, kind, recipe.batch, device=device, seed=recipe.seed, drop_last=recipe.drop_last, share=share
     )
-    return Feeds(train, open_test(job.data, name, kind, device, share), images.classes)
+    return Feeds(train, open_test(job.data, name, kind, device, share, recipe.limit), images.classes)
 
 
 def open_test(
-    root: Path, dataset: str, kind: Normalization, device: torch.device, share: tuple[int, int] = (0, 1)
+    root: Path,
+    dataset: str,
+    kind: Normalization,
+    device: torch.device,
+    share: tuple[int, int] = (0, 1),
+    limit: int | None = None,
 ) -> ResidentTest:
     """Test batches of a data set."""
-    return ResidentTest(read_cifar(root, dataset, train=False), kind, TEST_BATCH, device=device, share=share)
+    images = read_cifar(root, dataset, train=False).first(limit)
+    return ResidentTest(images, kind, TEST_BATCH, device=device, share=share)

@@ -20,7 +20,7 @@ from recalib.training.mixing import mixer
 from recalib.training.network import freeze_norms
 from recalib.training.recipes import Recipe
 from recalib.training.schedule import learning_rate
-from recalib.training.scores import accuracy
+from recalib.training.scores import accuracy, summed
 
 
 class NotFiniteError(Exception):
@@ -47,7 +47,7 @@ class Training:
         averaging = get_ema_multi_avg_fn(recipe.ema)
         self.ema = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True) if recipe.ema else None
         self.optimizer = make_optimizer(network, recipe)
-        wrapped = torch.compile(network) if recipe.compile else network
+        wrapped: Any = torch.compile(network) if recipe.compile else network
         self.model, self.stepper = fabric.setup(wrapped, self.optimizer)
         self.mix = mixer(recipe.mixup, recipe.cutmix, len(feeds.classes))
         self.epoch = self.step = self.attempt = 0
@@ -124,8 +124,7 @@ class Training:
         """Whether any process raises the flag; all must ask at the same step."""
         if self.fabric.world_size == 1:
             return flag
-        flags = self.fabric.all_reduce(torch.tensor(float(flag), device=self.fabric.device), reduce_op="sum")
-        return bool(flags)
+        return bool(summed(torch.tensor(float(flag), device=self.fabric.device), self.fabric))
 
     def _seed(self) -> None:
         counters = (self.recipe.seed, self.attempt, self.epoch, self.step, self.fabric.global_rank)
@@ -157,7 +156,7 @@ class Training:
         self.totals += torch.stack([loss.detach() * size, correct, size]).to(self.totals.dtype)
 
     def _sum_totals(self) -> Tensor:
-        return self.fabric.all_reduce(self.totals.clone(), reduce_op="sum")
+        return summed(self.totals, self.fabric)
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

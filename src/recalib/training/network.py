@@ -13,12 +13,21 @@ from recalib.models import create_model
 try:
     from recalib.surgery import insert_, load_checkpoint, save_checkpoint
 except ImportError:
+
     def insert_(network, attention, identity, **options):
         from recalib.attention import create_attention
-        for b in network.blocks(): b.attention=create_attention(attention,b.channels,identity=identity,**options)
-    def save_checkpoint(model,path,**metadata):
+
+        for b in network.blocks():
+            b.attention = create_attention(attention, b.channels, identity=identity, **options)
+
+    def save_checkpoint(model, path, **metadata):
         from safetensors.torch import save_file
-        save_file({k:v.contiguous() for k,v in model.state_dict().items()},path,{k:str(v) for k,v in metadata.items()})
+
+        save_file(
+            {k: v.contiguous() for k, v in model.state_dict().items()}, path, {k: str(v) for k, v in metadata.items()}
+        )
+
+
 from recalib.training.recipes import Recipe
 
 

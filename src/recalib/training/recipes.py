@@ -24,7 +24,7 @@ class Recipe:
         init: of the convolutions and linear layers, where there are no weights.
         normalization: of the input; by default what the weights were trained with, or else the data set's.
         image_size: side of a training crop of ImageNet; tests see the centre of an image 256/224 as large.
-        limit: train on the first so many images only.
+        limit: take the first so many training and test images only, to try things out.
         epochs: passes over the training images.
         batch: images a step, over all processes and accumulation.
         optimizer: adam's weight decay is an L2 penalty, adamw's is decoupled.
@@ -107,9 +107,16 @@ _BEARPAW = Recipe(
     dataset="cifar10", model="resnet56", epochs=164, batch=128, lr=0.1, weight_decay=1e-4, milestones=(81, 122)
 )
 
-# Klomp's imagenet.py; torchvision's ResNet has its initial weights and its stride in the 3x3 convolution, and the learning rate falls when the epoch, counted from 0, is 31 and 61
+# Klomp's imagenet.py: torchvision's ResNet has its initial weights, and its stride in the 3x3 convolution; the
+# learning rate falls when the epoch, counted from 0, is 31 and 61
 _KLOMP = Recipe(
-    dataset="imagenet", model="torchvision:resnet50", epochs=90, batch=256, lr=0.1, weight_decay=1e-4, milestones=(31, 61)
+    dataset="imagenet",
+    model="torchvision:resnet50",
+    epochs=90,
+    batch=256,
+    lr=0.1,
+    weight_decay=1e-4,
+    milestones=(31, 61),
 )
 
 RECIPES = {
@@ -137,8 +144,8 @@ RECIPES = {
     "imagenet-ecanet": replace(_KLOMP, epochs=100, milestones=(30, 60, 90)),
     # BangguWu/ECANet light_main.py: 0.045 * 0.98^epoch
     "imagenet-ecanet-mobilenetv2": replace(
-        _KLOMP, model="torchvision:mobilenet_v2", epochs=400, batch=96, lr=0.045, weight_decay=4e-5, schedule="exponential",
-        gamma=0.98, milestones=(),
+        _KLOMP, model="torchvision:mobilenet_v2", epochs=400, batch=96, lr=0.045, weight_decay=4e-5,
+        schedule="exponential", gamma=0.98, milestones=(),
     ),
     # Klomp et al. 2023, section 4.2: at the pretrained network's last learning rate; and first out of its minimum
     "finetune-short": replace(_KLOMP, dataset=None, model="torchvision:resnet18", epochs=30, lr=0.001, milestones=()),

@@ -70,8 +70,14 @@ def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], fabri
             torch.distributed.broadcast(buffer, 0)  # running statistics differ where they are not synchronised
     seen = predict(network, batches, fabric.autocast)
     sums = torch.tensor([float(seen.loss.sum()), seen.correct().sum(), seen.correct(5).sum(), len(seen.labels)])
-    loss, top1, top5, count = fabric.all_reduce(sums.double().to(fabric.device), reduce_op="sum").tolist()
+    loss, top1, top5, count = summed(sums.to(fabric.device), fabric).tolist()
     return {"loss": loss / count, "top1": 100 * top1 / count, "top5": 100 * top5 / count}
+
+
+def summed(values: Tensor, fabric: Fabric) -> Tensor:
+    """Sum of a tensor over all processes; the tensor itself is left alone."""
+    total: Tensor = fabric.all_reduce(values.clone(), reduce_op="sum")  # type: ignore[assignment]
+    return total
 
 
 def summary(seen: Predictions, classes: tuple[str, ...]) -> dict[str, Any]:
