@@ -1,19 +1,24 @@
 """Images to train and measure on: CIFAR on the device, ImageNet as folders."""
 
 from recalib.data.cifar import Images, find_cifar, read_cifar
+from recalib.data.imagenet import FolderTest, FolderTrain, read_folder
 from recalib.data.normalization import NORMALIZATIONS, Normalization, normalization
+from recalib.data.order import Share, generator_for, seed_for
 from recalib.data.resident import ResidentTest, ResidentTrain
-from recalib.data.seeds import generator_for, seed_for
 
 __all__ = [
     "NORMALIZATIONS",
+    "FolderTest",
+    "FolderTrain",
     "Images",
     "Normalization",
     "ResidentTest",
     "ResidentTrain",
+    "Share",
     "find_cifar",
     "generator_for",
     "normalization",
     "read_cifar",
+    "read_folder",
     "seed_for",
 ]

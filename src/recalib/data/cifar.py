@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from recalib.data.pickles import read_pickle
 from recalib.errors import RecalibError
 
+CifarName = Literal["cifar10", "cifar100"]
 PIXELS = 3 * 32 * 32
 
 
@@ -46,7 +48,7 @@ class Layout:
     key: str
 
 
-def read_cifar(root: Path, name: str, train: bool) -> Images:
+def read_cifar(root: Path, name: CifarName, train: bool) -> Images:
     """Read one of the two halves of CIFAR-10 or CIFAR-100.
 
     Args:
@@ -66,7 +68,7 @@ def read_cifar(root: Path, name: str, train: bool) -> Images:
     return Images(pixels.reshape(-1, 3, 32, 32), labels.long(), _classes(layout, folder))
 
 
-def find_cifar(root: Path) -> str | None:
+def find_cifar(root: Path) -> CifarName | None:
     """``"cifar10"`` or ``"cifar100"``, whichever lies under a folder, or None."""
     for name in LAYOUTS:
         for layout in LAYOUTS[name]:
@@ -75,7 +77,7 @@ def find_cifar(root: Path) -> str | None:
     return None
 
 
-def _find(root: Path, name: str) -> tuple[Layout, Path]:
+def _find(root: Path, name: CifarName) -> tuple[Layout, Path]:
     for layout in LAYOUTS[name]:
         folder = _folder(layout, root)
         if folder is not None:
@@ -135,7 +137,7 @@ def _classes(layout: Layout, folder: Path) -> tuple[str, ...]:
 
 _NAMES = {"labels": "label_names", "fine_labels": "fine_label_names"}
 _BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
-LAYOUTS = {
+LAYOUTS: dict[CifarName, tuple[Layout, ...]] = {
     "cifar10": (
         Layout("cifar-10-batches-bin", tuple(f"{b}.bin" for b in _BATCHES), ("test_batch.bin",),
                "batches.meta.txt", 10, _binary(1), "labels"),

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from recalib.data.cifar import Images
 from recalib.data.normalization import Normalization
-from recalib.data.seeds import generator_for
+from recalib.data.order import Share, generator_for, share_of, steps_in
 
 Batch = tuple[Tensor, Tensor]
 
@@ -41,7 +41,7 @@ class ResidentTrain:
         device: torch.device,
         seed: int,
         drop_last: bool = False,
-        share: tuple[int, int] = (0, 1),
+        share: Share = (0, 1),
     ) -> None:
         self.size = images.pixels.shape[-1]
         padded = F.pad(images.pixels, [self.pad] * 4).to(device)
@@ -54,8 +54,7 @@ class ResidentTrain:
 
     def __len__(self) -> int:
         """Steps in an epoch."""
-        whole, rest = divmod(len(self.labels), self.batch)
-        return whole + (rest >= self.share[1] and not self.drop_last)
+        return steps_in(len(self.labels), self.batch, self.drop_last, self.share)
 
     def epoch(self, epoch: int, start: int = 0, attempt: int = 0) -> Iterator[Batch]:
         """This process's share of the batches of an epoch.
@@ -74,12 +73,8 @@ class ResidentTrain:
         flip = torch.rand(count, generator=draw) < 0.5
         plan = [t.to(self.labels.device) for t in (order, *corner, flip)]
         for step in range(start, len(self)):
-            yield self._batch(*(t[self._mine(step)] for t in plan))
-
-    def _mine(self, step: int) -> slice:
-        rank, world = self.share
-        first, end = step * self.batch, min((step + 1) * self.batch, len(self.labels))
-        return slice(first + rank, first + (end - first) // world * world, world)
+            mine = share_of(step, self.batch, count, self.share)
+            yield self._batch(*(t[mine] for t in plan))
 
     def _batch(self, index: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Batch:
         crops = self.crops[index, top, left]
@@ -105,7 +100,7 @@ class ResidentTest:
         batch: int,
         *,
         device: torch.device,
-        share: tuple[int, int] = (0, 1),
+        share: Share = (0, 1),
     ) -> None:
         rank, world = share
         self.pixels, self.labels = (t[rank::world].to(device) for t in (images.pixels, images.labels))

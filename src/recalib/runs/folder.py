@@ -57,8 +57,7 @@ class RunFolder:
         return self.state.exists()
 
     def _same(self, config: Mapping[str, Any], may_differ: frozenset[str]) -> None:
-        before = read_config(self.path / CONFIG)
-        now = json.loads(json.dumps(config, default=str))
+        before, now = _flat(read_config(self.path / CONFIG)), _flat(json.loads(json.dumps(config, default=str)))
         changed = [k for k in sorted({*before, *now} - may_differ) if before.get(k) != now.get(k)]
         if changed:
             said = ", ".join(f"{k} {before.get(k)!r}, now {now.get(k)!r}" for k in changed)
@@ -79,6 +78,14 @@ class RunFolder:
             RecalibError: where it cannot be read.
         """
         return read_state(self.state)
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of all levels under their own names."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value) if isinstance(value, Mapping) else {key: value}
+    return flat
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -1,18 +1,27 @@
 """The data of a job: training and test batches on its device, checked before training starts."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from recalib.data import Normalization, ResidentTest, ResidentTrain, find_cifar, normalization, read_cifar
+from recalib.data import (
+    FolderTest,
+    FolderTrain,
+    ResidentTest,
+    ResidentTrain,
+    Share,
+    find_cifar,
+    normalization,
+    read_cifar,
+    read_folder,
+)
 from recalib.data.resident import Batch
 from recalib.errors import RecalibError
 from recalib.training.job import Job
-
-TEST_BATCH = 500
+from recalib.training.recipes import Dataset, Recipe
 
 
 class TrainBatches(Protocol):
@@ -27,25 +36,40 @@ class TrainBatches(Protocol):
         ...
 
 
+class TestBatches(Protocol):
+    """What evaluation needs of test data."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """This process's share of the test set."""
+        ...
+
+
 @dataclass(frozen=True)
 class Feeds:
     """Training and test batches, and the classes they are of."""
 
     train: TrainBatches
-    test: Iterable[Batch]
+    test: TestBatches
     classes: tuple[str, ...]
 
+    @property
+    def unreadable(self) -> list[str]:
+        """Images that could not be read so far."""
+        return [name for feed in (self.train, self.test) for name in getattr(feed, "unreadable", [])]
 
-def dataset_in(root: Path) -> str:
+
+def dataset_in(root: Path) -> Dataset:
     """Name of the data set that a folder holds: cifar10, cifar100 or imagenet.
 
     Raises:
         RecalibError: where it holds none of them.
     """
-    name = find_cifar(root) or ("imagenet" if (root / "val").is_dir() else None)
-    if name is None:
-        raise RecalibError(f"{root} holds no data set: neither CIFAR's official folders nor ImageNet's train and val")
-    return name
+    name = find_cifar(root)
+    if name is not None:
+        return name
+    if (root / "val").is_dir():
+        return "imagenet"
+    raise RecalibError(f"{root} holds no data set: neither CIFAR's official folders nor ImageNet's train and val")
 
 
 def resolved(job: Job) -> Job:
@@ -60,7 +84,7 @@ def resolved(job: Job) -> Job:
     return replace(job, recipe=replace(recipe, dataset=dataset, normalization=recipe.normalization or own))
 
 
-def open_feeds(job: Job, device: torch.device, share: tuple[int, int] = (0, 1)) -> Feeds:
+def open_feeds(job: Job, device: torch.device, share: Share = (0, 1)) -> Feeds:
     """Training and test batches of a resolved job.
 
     Args:
@@ -72,22 +96,33 @@ def open_feeds(job: Job, device: torch.device, share: tuple[int, int] = (0, 1)) 
         RecalibError: naming the file that is missing, truncated or mislabelled.
     """
     recipe, kind = job.recipe, normalization(job.recipe.normalization or "")
-    name = recipe.dataset or ""
-    images = read_cifar(job.data, name, train=True).first(recipe.limit)
-    train = ResidentTrain(
-        images, kind, recipe.batch, device=device, seed=recipe.seed, drop_last=recipe.drop_last, share=share
-    )
-    return Feeds(train, open_test(job.data, name, kind, device, share, recipe.limit), images.classes)
+    test = open_test(job.data, recipe, device, share, job.workers)
+    common: dict[str, Any] = {"device": device, "seed": recipe.seed, "drop_last": recipe.drop_last, "share": share}
+    if recipe.dataset == "imagenet":
+        folder = read_folder(job.data, train=True, limit=recipe.limit)
+        if folder.classes != test[1]:
+            differ = sorted({*folder.classes} ^ {*test[1]})
+            raise RecalibError(
+                f"{job.data}/train and val have different classes: {', '.join(differ[:5])} is in one only"
+            )
+        common |= {"size": recipe.image_size, "workers": job.workers, "strict": job.strict}
+        return Feeds(FolderTrain(folder, kind, recipe.batch, **common), *test)
+    images = read_cifar(job.data, recipe.dataset or "cifar10", train=True).first(recipe.limit)
+    return Feeds(ResidentTrain(images, kind, recipe.batch, **common), *test)
 
 
 def open_test(
-    root: Path,
-    dataset: str,
-    kind: Normalization,
-    device: torch.device,
-    share: tuple[int, int] = (0, 1),
-    limit: int | None = None,
-) -> ResidentTest:
-    """Test batches of a data set."""
-    images = read_cifar(root, dataset, train=False).first(limit)
-    return ResidentTest(images, kind, TEST_BATCH, device=device, share=share)
+    root: Path, recipe: Recipe, device: torch.device, share: Share = (0, 1), workers: int = 0
+) -> tuple[TestBatches, tuple[str, ...]]:
+    """Test batches of a recipe whose data set and normalisation are resolved, and the classes they are of.
+
+    Raises:
+        RecalibError: naming the file that is missing, truncated or mislabelled.
+    """
+    kind = normalization(recipe.normalization or "")
+    if recipe.dataset == "imagenet":
+        folder = read_folder(root, train=False, limit=recipe.limit)
+        size = recipe.image_size
+        return FolderTest(folder, kind, 100, size=size, device=device, workers=workers, share=share), folder.classes
+    images = read_cifar(root, recipe.dataset or "cifar10", train=False).first(recipe.limit)
+    return ResidentTest(images, kind, 500, device=device, share=share), images.classes

@@ -27,7 +27,7 @@ class Job:
         devices: processes, one a device.
         workers: processes that read images, for data that does not stay on the device.
         strict: stop at the first unreadable image instead of replacing it.
-        on_nan: what to do when the loss is not finite: stop, or go back to the last checkpoint once, with another order.
+        on_nan: what to do when the loss is not finite: stop, or go back once to the last checkpoint and another order.
         save_every: steps between checkpoints, besides the one after every epoch; 0 for none.
         track: live trackers beside metrics.jsonl: tensorboard, wandb.
     """

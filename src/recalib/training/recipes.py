@@ -9,6 +9,8 @@ from typing import Literal
 
 from recalib.errors import RecalibError, unknown
 
+Dataset = Literal["cifar10", "cifar100", "imagenet"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -52,7 +54,7 @@ class Recipe:
         seed: of initial weights, order, augmentation and dropout.
     """
 
-    dataset: Literal["cifar10", "cifar100", "imagenet"] | None = None
+    dataset: Dataset | None = None
     model: str = "resnet56"
     attention: str | None = None
     options: tuple[str, ...] = ()

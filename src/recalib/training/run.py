@@ -120,8 +120,11 @@ class _Run:
 
     def _finish_epoch(self, progress: Progress) -> None:
         training, best, rate = self.training, self.training.best, progress.rate()
-        metrics = training.finish_epoch()
+        metrics: dict[str, Any] = training.finish_epoch()
         metrics["images_per_second"] = rate
+        unreadable = self._all(training.feeds.unreadable)
+        if unreadable:
+            metrics["unreadable"] = unreadable
         self._save_weights("last", metrics)
         if training.best > best:
             self._save_weights("best", metrics)
@@ -132,6 +135,14 @@ class _Run:
             f"epoch {metrics['epoch']}: train loss {metrics['train_loss']:.4f}, top-1 {metrics['train_top1']:.2f} %; "
             f"test loss {metrics['loss']:.4f}, top-1 {metrics['top1']:.2f} %; {rate:,.0f} images/s"
         )
+
+    def _all(self, names: list[str]) -> list[str]:
+        """Names from every process."""
+        world = self.training.fabric.world_size
+        found: list[list[str]] = [names] * world
+        if world > 1:
+            torch.distributed.all_gather_object(found, names)
+        return sorted({name for some in found for name in some})
 
     def _roll_back(self, progress: Progress) -> None:
         training = self.training
@@ -169,6 +180,9 @@ class _Run:
         training, path = self.training, self.folder.path
         rows = (path / "metrics.jsonl").read_text().splitlines() if self.first else []
         metrics = {**json.loads(rows[-1]), "best_top1": training.best} if rows else {}
+        if metrics.get("unreadable"):
+            names = metrics["unreadable"]
+            print(f"{len(names)} images could not be read and were replaced: {', '.join(names[:10])}")
         if finished:
             return Outcome(path, metrics, None)
         name = stop.received.name if stop.received else "another process"
