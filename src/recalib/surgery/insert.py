@@ -1,0 +1,213 @@
+"""The verbs: put attention into a network, take it out, or only fuse the tails that are there."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from recalib.errors import RecalibError, unknown
+from recalib.surgery.blocks import restore_class, swap_class, taken_by
+from recalib.surgery.build import Attention, build, name_of, per_stage
+from recalib.surgery.insertion import Insertion, Placement, hosts, inserted
+from recalib.surgery.sites import Site, blocks, module_named, named_sites, sites
+from recalib.surgery.wrap import Position, Recalibrated
+
+WRAPPERS = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "FSDPModule")
+
+
+def insert_(
+    model: nn.Module,
+    attention: Attention | Mapping[int, Attention],
+    *,
+    where: Callable[[Site], bool] | Sequence[str] | None = None,
+    identity: bool = False,
+    position: Position = "after",
+    **options: Any,
+) -> Insertion:
+    """Put a channel attention module at the end of every residual branch of a network, in place.
+
+    The network keeps its keys; the new ones are ``<block>.attention.*``, so a pretrained checkpoint loads before or
+    after. New modules take the mode, device and precision of their block, and can be trained in a frozen network too.
+
+    Args:
+        model: a torchvision or timm CNN with residual additions, or anything that contains one.
+        attention: a name of `attention_names`, ``timm:NAME``, a class or factory ``channels -> module``, or a mapping
+            from the index of a stage to one of these; stages that it leaves out get nothing.
+        where: a filter ``Site -> bool`` on `sites`, or names of modules after whose output the attention goes.
+        identity: start every module as the exact identity.
+        position: ``"after"`` or ``"before"`` the modules that `where` names.
+        **options: of the attention, for every site; a tuple has one value for each stage of the network.
+
+    Returns:
+        What was inserted.
+
+    Raises:
+        RecalibError: for a network without known residual blocks, a site that has a module already, an unknown name
+            or option, and a wrapped or compiled model. The model is left as it was.
+
+    Example::
+
+        >>> model = torchvision.models.resnet50()
+        >>> print(insert_(model, "eca", kernel_size=(3, 5, 5, 7)))
+        eca(kernel_size=3) at 3 sites, eca(kernel_size=5) at 10 sites, eca(kernel_size=7) at 3 sites: 80 parameters
+    """
+    _refuse_finished(model, "insert_")
+    found, chosen = _choose(model, where, position)
+    if identity:
+        options["identity"] = True
+    recipes = _recipes(attention, options, 1 + max(site.stage for site in found))
+    place = "end" if where is None or callable(where) else position
+    plan = [(site, *recipes[site.stage]) for site in chosen if site.stage in recipes]
+    placements = [Placement(site, name_of(kind), chosen, place) for site, kind, chosen in plan]
+    return _attach(model, placements, [kind for _, kind, _ in plan])
+
+
+def repeat_(model: nn.Module, insertion: Insertion) -> Insertion:
+    """Insert into a network what was inserted into another one like it, in place.
+
+    Args:
+        model: a network whose modules have the same names.
+        insertion: from `insert_`, `inserted` or `Insertion.from_metadata`.
+
+    Raises:
+        RecalibError: for an attention that is not in the catalogue, for sites that the network does not have, and as
+            `insert_`. The model is left as it was.
+    """
+    _refuse_finished(model, "repeat_")
+    ends = {site.name: site for site in sites(model)}
+    for placement in insertion.placements:
+        site = placement.site
+        if placement.position == "end" and site.name not in ends:
+            raise unknown("site", site.name, ends)
+        if placement.position == "end" and ends[site.name].channels != site.channels:
+            raise RecalibError(f"{site.name} has {ends[site.name].channels} channels, the insertion {site.channels}")
+    return _attach(model, insertion.placements, [placement.attention for placement in insertion.placements])
+
+
+def remove_(model: nn.Module) -> Insertion:
+    """Take every channel attention module out of a network, in place, and undo `fuse_`.
+
+    The network is what it was: blocks have their own classes again, keys and results are the old ones.
+
+    Returns:
+        What was taken out.
+
+    Raises:
+        RecalibError: for a wrapped or compiled model.
+    """
+    _refuse_finished(model, "remove_")
+    removed = inserted(model)
+    for _, host in list(hosts(model)):
+        host.__dict__.pop("placement", None)
+        if isinstance(host, Recalibrated):
+            _replace(model, host, host.wrapped)
+    for _, block in list(blocks(model)):
+        restore_class(block)
+    return removed
+
+
+def fuse_(model: nn.Module) -> None:
+    """Run the tails of a network's residual blocks through `ops.recalibrate`, in place, without any attention.
+
+    Raises:
+        RecalibError: for a network without known residual blocks, and for a wrapped or compiled model.
+    """
+    _refuse_finished(model, "fuse_")
+    _default_sites(model)
+    for _, block in list(blocks(model)):
+        swap_class(block)
+
+
+def _choose(
+    model: nn.Module, where: Callable[[Site], bool] | Sequence[str] | None, position: Position
+) -> tuple[list[Site], list[Site]]:
+    """All sites, from which stages are counted, and those to insert at."""
+    if position not in ("after", "before"):
+        raise unknown("position", position, ("after", "before"))
+    if where is not None and not callable(where):
+        named = named_sites(model, [where] if isinstance(where, str) else where, position)
+        if not named:
+            raise RecalibError("where=[] names no module")
+        return named, named
+    if position == "before":
+        raise RecalibError("position='before' needs where=[names of modules]")
+    found = _default_sites(model)
+    chosen = [site for site in found if where is None or where(site)]
+    if not chosen:
+        raise RecalibError(f"where leaves none of the {len(found)} sites, from {found[0]} to {found[-1]}")
+    return found, chosen
+
+
+def _default_sites(model: nn.Module) -> list[Site]:
+    found = sites(model)
+    if not found:
+        traced = ", for it is a traced graph" if isinstance(model, torch.fx.GraphModule) else ""
+        raise RecalibError(
+            f"{type(model).__name__} has no residual additions that are known{traced}; "
+            "name the modules that attention should follow, as in where=['features.3', 'features.8']"
+        )
+    return found
+
+
+def _recipes(
+    attention: Attention | Mapping[int, Attention], options: dict[str, Any], stages: int
+) -> dict[int, tuple[Attention, dict[str, Any]]]:
+    """For each stage that gets any: what to make, and with which options."""
+    kinds = attention if isinstance(attention, Mapping) else dict.fromkeys(range(stages), attention)
+    for stage, kind in kinds.items():
+        if stage not in range(stages):
+            raise unknown("stage", stage, map(str, range(stages)))
+        if isinstance(kind, nn.Module) or not (isinstance(kind, str) or callable(kind)):
+            raise RecalibError(f"attention={kind!r}: give a name, or a class or function channels -> module")
+    return {stage: (kind, per_stage(kind, options, stages)[stage]) for stage, kind in kinds.items()}
+
+
+def _attach(model: nn.Module, placements: Sequence[Placement], kinds: Sequence[Attention]) -> Insertion:
+    """Make all modules, then put them in: an error leaves the model as it was."""
+    ends = dict(blocks(model))
+    made = []
+    for placement, kind in zip(placements, kinds, strict=True):
+        name = placement.site.name
+        host = ends[name] if placement.position == "end" else module_named(model, name)
+        _refuse_taken(name, model.get_submodule(name), host)
+        made.append((host, build(kind, placement.site.channels, host, placement.options)))
+    for placement, (host, module) in zip(placements, made, strict=True):
+        if placement.position == "end":
+            swap_class(host)
+            host.attention = module
+        else:
+            wrapper = Recalibrated(host, module, placement.position)
+            _replace(model, host, wrapper)
+            host = wrapper
+        host.__dict__["placement"] = asdict(placement)
+    parameters = {id(p): p.numel() for _, module in made for p in module.parameters()}
+    return Insertion(tuple(placements), sum(parameters.values()))
+
+
+def _refuse_taken(name: str, outermost: nn.Module, host: nn.Module) -> None:
+    by = "attention" if isinstance(getattr(outermost, "attention", None), nn.Module) else taken_by(host)
+    if by is not None:
+        present = type(getattr(outermost, by)).__name__
+        raise RecalibError(f"{name or 'the model'} has a module at this site already: {by} ({present})")
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in another's place, wherever in the model that one is used."""
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child is old and parent is not new:
+                parent._modules[name] = new
+
+
+def _refuse_finished(model: nn.Module, verb: str) -> None:
+    for module in model.modules():
+        ancestry = {cls.__name__ for cls in type(module).__mro__}
+        wrapper = next((name for name in WRAPPERS if name in ancestry), None)
+        if wrapper is not None:
+            raise RecalibError(f"the model is wrapped in {wrapper}: call {verb} first, then wrap")
+        if "OptimizedModule" in ancestry or module._compiled_call_impl is not None:
+            raise RecalibError(f"the model is compiled: call {verb} first, then torch.compile")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise RecalibError(f"the model is scripted: call {verb} first, then torch.jit.script")
