@@ -9,6 +9,7 @@ from recalib.errors import RecalibError, WorkFailed, unknown
 COMMANDS = {
     "compare": "measure every module on a network and recommend one, with a report page",
     "cost": "parameters, MACs, FLOPs and bytes moved of a network, in total and per module",
+    "evaluate": "accuracy of a checkpoint or run, with its uncertainty, and against another",
     "modules": "the catalogue of channel attention modules",
     "train": "train a network by a recipe, into a run folder that can be resumed",
 }

@@ -2,7 +2,7 @@
 
 from recalib.data.cifar import Images, find_cifar, read_cifar
 from recalib.data.imagenet import FolderTest, FolderTrain, read_folder
-from recalib.data.normalization import NORMALIZATIONS, Normalization, normalization
+from recalib.data.normalization import NORMALIZATIONS, Normalization, normalization, normalization_name
 from recalib.data.order import Share, generator_for, seed_for
 from recalib.data.resident import ResidentTest, ResidentTrain
 
@@ -18,6 +18,7 @@ __all__ = [
     "find_cifar",
     "generator_for",
     "normalization",
+    "normalization_name",
     "read_cifar",
     "read_folder",
     "seed_for",

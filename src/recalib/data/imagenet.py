@@ -181,12 +181,15 @@ class FolderTest(_Loading):
     ) -> None:  # fmt: skip
         centre = [v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size), v2.PILToTensor()]
         super().__init__(folder, normalization, v2.Compose(centre), device, workers)
-        self.batch, self.share = batch, share
+        self.batch, self.mine = batch, range(share[0], len(folder.files), share[1])
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.mine) // self.batch)
 
     def __iter__(self) -> Iterator[Batch]:
         """Images (N, 3, size, size), float32, and labels (N,)."""
-        rank, world = self.share
-        mine = [(i, 0) for i in range(rank, len(self.folder.files), world)]
+        mine = [(i, 0) for i in self.mine]
         keys = [mine[i : i + self.batch] for i in range(0, len(mine), self.batch)]
         for images, labels, lost in self.load(keys):
             read = (lost < 0).to(self.device)

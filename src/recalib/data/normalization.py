@@ -1,5 +1,6 @@
-"""Input normalisation: ``(x / 255 - mean) / std`` per channel, by the names recipes and checkpoints use."""
+"""Input normalisation: ``(x / 255 - mean) / std`` per channel, by the names recipes use."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -7,13 +8,15 @@ from torch import Tensor
 
 from recalib.errors import unknown
 
+Three = tuple[float, float, float]
+
 
 @dataclass(frozen=True)
 class Normalization:
     """Mean and standard deviation of R, G and B, on a scale from 0 to 1."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Three
+    std: Three
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Float images from uint8 pixels (N, 3, H, W)."""
@@ -29,11 +32,24 @@ NORMALIZATIONS = {
 
 
 def normalization(name: str) -> Normalization:
-    """The normalisation of that name.
+    """The normalisation of that name, or written out as `normalization_name` does.
 
     Raises:
         RecalibError: for an unknown name.
     """
-    if name not in NORMALIZATIONS:
-        raise unknown("normalization", name, NORMALIZATIONS)
-    return NORMALIZATIONS[name]
+    if name in NORMALIZATIONS:
+        return NORMALIZATIONS[name]
+    try:
+        mean, std = (tuple(map(float, part.split(","))) for part in name.split("/"))
+    except ValueError:
+        mean = std = ()
+    if len(mean) == len(std) == 3 and all(value > 0 for value in std):
+        return Normalization(mean, std)
+    raise unknown("normalization", name, [*NORMALIZATIONS, "R,G,B/R,G,B (mean/std)"])
+
+
+def normalization_name(mean: Iterable[float], std: Iterable[float]) -> str:
+    """What `normalization` takes for these figures: a name, or ``mean,mean,mean/std,std,std``."""
+    form = Normalization(*(tuple(float(v) for v in values) for values in (mean, std)))  # type: ignore[arg-type]
+    names = [name for name, known in NORMALIZATIONS.items() if known == form]
+    return names[0] if names else "/".join(",".join(map(str, values)) for values in (form.mean, form.std))

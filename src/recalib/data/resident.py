@@ -106,6 +106,10 @@ class ResidentTest:
         self.pixels, self.labels = (t[rank::world].to(device) for t in (images.pixels, images.labels))
         self.normalization, self.batch = normalization, batch
 
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.labels) // self.batch)
+
     def __iter__(self) -> Iterator[Batch]:
         """Images (N, 3, H, W), float32, and labels (N,)."""
         for pixels, labels in zip(self.pixels.split(self.batch), self.labels.split(self.batch), strict=True):

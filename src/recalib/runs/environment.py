@@ -17,7 +17,7 @@ def environment() -> dict[str, Any]:
     return {
         "recalib": version_of("recalib"),
         "code": code_version(),
-        "command": sys.argv,
+        "command": ["recalib", *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: version_of(name) for name in PACKAGES},

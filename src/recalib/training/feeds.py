@@ -15,12 +15,15 @@ from recalib.data import (
     Share,
     find_cifar,
     normalization,
+    normalization_name,
     read_cifar,
     read_folder,
 )
 from recalib.data.resident import Batch
 from recalib.errors import RecalibError
+from recalib.surgery.checkpoints import inspect_checkpoint
 from recalib.training.job import Job
+from recalib.training.network import weights_of
 from recalib.training.recipes import Dataset, Recipe
 
 
@@ -38,6 +41,10 @@ class TrainBatches(Protocol):
 
 class TestBatches(Protocol):
     """What evaluation needs of test data."""
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        ...
 
     def __iter__(self) -> Iterator[Batch]:
         """This process's share of the test set."""
@@ -73,15 +80,22 @@ def dataset_in(root: Path) -> Dataset:
 
 
 def resolved(job: Job) -> Job:
-    """The job with data set and normalisation written out where they were left to be found.
+    """The job with data set, model and normalisation written out where they were left to be found.
 
     Raises:
-        RecalibError: where the folder holds no data set, or the weights are not readable.
+        RecalibError: where the folder holds no data set, the weights are not readable, or do not tell the model.
     """
     recipe = job.recipe
     dataset = recipe.dataset or dataset_in(job.data)
-    own = "imagenet" if dataset == "imagenet" else "cifar"
-    return replace(job, recipe=replace(recipe, dataset=dataset, normalization=recipe.normalization or own))
+    model, form = recipe.model, recipe.normalization
+    if recipe.weights is not None:
+        seen = inspect_checkpoint(weights_of(recipe.weights))
+        model = model or seen.architecture
+        form = form or (normalization_name(*seen.normalization) if seen.normalization else None)
+    if model is None:
+        raise RecalibError("which network? Give --model, or --weights that tell it")
+    form = form or ("imagenet" if dataset == "imagenet" else "cifar")
+    return replace(job, recipe=replace(recipe, dataset=dataset, model=model, normalization=form))
 
 
 def open_feeds(job: Job, device: torch.device, share: Share = (0, 1)) -> Feeds:

@@ -49,7 +49,12 @@ class Job:
     def folder(self) -> Path:
         """The run's folder."""
         recipe = self.recipe
-        parts = [self.preset, recipe.model, recipe.attention or "baseline", *(["identity"] if recipe.identity else [])]
+        parts = [
+            self.preset,
+            recipe.model or "weights",
+            recipe.attention or "baseline",
+            *(["identity"] if recipe.identity else []),
+        ]
         return self.out / (self.name or "-".join([*parts, f"seed{recipe.seed}"]).replace(":", "-"))
 
     def config(self) -> dict[str, Any]:

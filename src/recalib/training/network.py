@@ -1,4 +1,4 @@
-"""The network of a recipe: made or loaded, with attention inserted."""
+"""The network of a recipe: made or loaded, with attention inserted; and written with what it takes to load it."""
 
 from pathlib import Path
 from typing import Any
@@ -7,27 +7,11 @@ from torch import nn
 
 from recalib.attention.base import Attention, PlainAttention
 from recalib.attention.param_groups import NORMS
+from recalib.data import normalization
 from recalib.errors import RecalibError
 from recalib.models import create_model
-
-try:
-    from recalib.surgery import insert_, load_checkpoint, save_checkpoint
-except ImportError:
-
-    def insert_(network, attention, identity, **options):
-        from recalib.attention import create_attention
-
-        for b in network.blocks():
-            b.attention = create_attention(attention, b.channels, identity=identity, **options)
-
-    def save_checkpoint(model, path, **metadata):
-        from safetensors.torch import save_file
-
-        save_file(
-            {k: v.contiguous() for k, v in model.state_dict().items()}, path, {k: str(v) for k, v in metadata.items()}
-        )
-
-
+from recalib.surgery import insert_
+from recalib.surgery.checkpoints import load_checkpoint, save_checkpoint
 from recalib.training.recipes import Recipe
 
 
@@ -41,14 +25,20 @@ def build_network(recipe: Recipe, classes: int) -> nn.Module:
     Raises:
         RecalibError: for names and options that do not exist, or weights that do not fit.
     """
-    network = create_model(recipe.model, num_classes=classes)
+    network = create_model(recipe.model or "", num_classes=classes)
     if recipe.weights is not None:
-        network = load_checkpoint(recipe.weights, model=network, num_classes=classes)
+        network = load_checkpoint(weights_of(recipe.weights), model=network, num_classes=classes)
     elif recipe.init == "xavier":
         _xavier(network)
     if recipe.attention is not None:
         insert_(network, recipe.attention, identity=recipe.identity, **attention_options(recipe.options))
     return network
+
+
+def write_network(network: nn.Module, recipe: Recipe, path: Path, **about: Any) -> None:
+    """Write a trained network so that `load_checkpoint` makes the same of it, atomically."""
+    form = normalization(recipe.normalization or "")
+    save_checkpoint(network, path, architecture=recipe.model, normalization=[form.mean, form.std], **about)
 
 
 def attention_options(options: tuple[str, ...]) -> dict[str, Any]:
@@ -82,12 +72,6 @@ def freeze_norms(network: nn.Module) -> None:
             module.eval().requires_grad_(False)
 
 
-def _xavier(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-
-
 def weights_of(run_or_file: Path) -> Path:
     """The weights a path stands for: a file itself, or those that a run ended with.
 
@@ -98,3 +82,9 @@ def weights_of(run_or_file: Path) -> Path:
     if not path.is_file():
         raise RecalibError(f"{run_or_file} holds no weights: {path.name} is missing")
     return path
+
+
+def _xavier(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)

@@ -18,7 +18,8 @@ class Recipe:
 
     Attributes:
         dataset: cifar10, cifar100 or imagenet (any data in ImageNet's folders); by default what the folder holds.
-        model: name of the network, as `recalib.models.create_model` takes it: resnet56, resnet56_bottleneck, ...
+        model: name of the network, as `recalib.models.create_model` takes it: resnet56, resnet56_bottleneck, ...;
+            by default the one that the weights are of.
         attention: channel attention module to insert.
         options: of the attention module, such as ``kernel_size=5``.
         identity: start every attention module as the identity.
@@ -55,7 +56,7 @@ class Recipe:
     """
 
     dataset: Dataset | None = None
-    model: str = "resnet56"
+    model: str | None = None
     attention: str | None = None
     options: tuple[str, ...] = ()
     identity: bool = False
@@ -91,6 +92,8 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.weights is not None and self.init != "default":
+            raise RecalibError(f"init {self.init!r}: weights that are loaded are not initialised")
         for name in ("epochs", "batch", "accumulate", "image_size"):
             if getattr(self, name) < 1:
                 raise RecalibError(f"{name} {getattr(self, name)}: should be at least 1")
@@ -150,8 +153,8 @@ RECIPES = {
         schedule="exponential", gamma=0.98, milestones=(),
     ),
     # Klomp et al. 2023, section 4.2: at the pretrained network's last learning rate; and first out of its minimum
-    "finetune-short": replace(_KLOMP, dataset=None, model="torchvision:resnet18", epochs=30, lr=0.001, milestones=()),
-    "finetune-long": replace(_KLOMP, dataset=None, model="torchvision:resnet18", epochs=40, lr=0.01, milestones=(20,)),
+    "finetune-short": replace(_KLOMP, dataset=None, model=None, epochs=30, lr=0.001, milestones=()),
+    "finetune-long": replace(_KLOMP, dataset=None, model=None, epochs=40, lr=0.01, milestones=(20,)),
 }  # fmt: skip
 
 

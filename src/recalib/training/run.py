@@ -11,11 +11,11 @@ from lightning_fabric import Fabric
 
 from recalib.data import seed_for
 from recalib.errors import WorkFailed
-from recalib.runs import RunFolder, StopRequest, open_trackers, stop_on_signals, write_atomically
+from recalib.runs import RunFolder, StopRequest, open_trackers, stop_on_signals
 from recalib.training.feeds import open_feeds, resolved
 from recalib.training.job import MAY_DIFFER, Job
 from recalib.training.loop import NotFiniteError, Training
-from recalib.training.network import build_network, save_checkpoint
+from recalib.training.network import build_network, write_network
 from recalib.training.progress import Progress
 
 CHECK_EVERY = 10  # steps between looks at the loss and at the other processes' signals: both wait for the device
@@ -164,17 +164,11 @@ class _Run:
             self.folder.save(state)
 
     def _save_weights(self, name: str, metrics: Mapping[str, Any]) -> None:
-        if not self.first:
-            return
-        recipe = self.job.recipe
-        about = {
-            "dataset": recipe.dataset, "normalization": recipe.normalization, "recipe": self.job.preset,
-            "epoch": metrics["epoch"], "top1": metrics["top1"], "classes": list(self.training.feeds.classes),
-        }  # fmt: skip
-        network = self.training.evaluated
-        write_atomically(
-            self.folder.path / f"{name}.safetensors", lambda fresh: save_checkpoint(network, fresh, **about)
-        )
+        if self.first:
+            job, training = self.job, self.training
+            about = {"dataset": job.recipe.dataset, "recipe": job.preset, "classes": list(training.feeds.classes)}
+            about |= {key: metrics[key] for key in ("epoch", "top1", "top5")}
+            write_network(training.evaluated, job.recipe, self.folder.path / f"{name}.safetensors", **about)
 
     def _outcome(self, finished: bool, stop: StopRequest) -> Outcome:
         training, path = self.training, self.folder.path
