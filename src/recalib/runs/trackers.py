@@ -28,12 +28,13 @@ class JsonLines:
 
     Args:
         path: the file.
-        step: rows of later steps are the future of a run that was killed, and will be made again.
+        step: that of the checkpoint the run goes on from, None for a beginning. Later rows are the future of a run
+            that was killed, and will be made again.
     """
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path, step: int | None) -> None:
         if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step(line) <= step]
+            kept = [line for line in path.read_text().splitlines() if step is not None and _step(line) <= step]
             write_text(path, "".join(f"{line}\n" for line in kept))
         self.file = path.open("a")
 
@@ -97,7 +98,7 @@ TRACKERS: dict[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {
 }
 
 
-def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any], step: int) -> list[Tracker]:
+def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any], step: int | None) -> list[Tracker]:
     """metrics.jsonl and the trackers asked for.
 
     Raises:

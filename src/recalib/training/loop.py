@@ -105,11 +105,15 @@ class Training:
         loss, correct, images = self._sum_totals().tolist()
         rate = self.optimizer.param_groups[0]["lr"]
         metrics = {"epoch": self.epoch, "lr": rate, "train_loss": loss / images, "train_top1": 100 * correct / images}
-        metrics |= accuracy(self.evaluated, self.feeds.test, self.fabric)
+        metrics |= self.evaluate()
         self.best = max(self.best, metrics["top1"])
         self.epoch, self.step = self.epoch + 1, 0
         self.totals.zero_()
         return metrics
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss, top-1 and top-5 on the test set, of the network that counts."""
+        return accuracy(self.evaluated, self.feeds.test, self.fabric)
 
     def check(self) -> None:
         """Look at the loss of the steps so far; waits for the device.

@@ -58,35 +58,42 @@ def run(job: Job, *, resume: bool = False) -> Outcome:
     torch.manual_seed(seed_for(job.recipe.seed))
     training = Training(fabric, build_network(job.recipe, len(feeds.classes)), job.recipe, feeds)
     folder = RunFolder(job.folder)
-    found = folder.begin(job.config(), resume=resume, may_differ=MAY_DIFFER) if fabric.is_global_zero else None
-    if fabric.broadcast(found):
+    first = fabric.is_global_zero
+    begun = fabric.broadcast(first and folder.begin(job.config(), resume=resume, may_differ=MAY_DIFFER))
+    if begun:
         training.restore(folder.load())
-    return _Run(job, training, folder).go()
+    return _Run(job, training, folder, training.steps_done if begun else None).go()
 
 
 class _Run:
-    def __init__(self, job: Job, training: Training, folder: RunFolder) -> None:
-        self.job, self.training, self.folder = job, training, folder
+    """A training in its folder; ``resumed`` is the step it goes on from, None for one that begins."""
+
+    def __init__(self, job: Job, training: Training, folder: RunFolder, resumed: int | None) -> None:
+        self.job, self.training, self.folder, self.resumed = job, training, folder, resumed
         self.first = training.fabric.is_global_zero  # the process that writes and speaks
-        self.trackers = (
-            open_trackers(job.track, folder.path, job.config(), training.steps_done) if self.first else []
-        )  # fmt: skip
+        self.trackers = open_trackers(job.track, folder.path, job.config(), resumed) if self.first else []
 
     def go(self) -> Outcome:
         recipe, training = self.job.recipe, self.training
-        step_images = recipe.batch * len(training.feeds.train)
-        if training.steps_done == 0:
-            self._save()  # so that there is something to go back to
-        progress = Progress(
-            recipe.epochs * step_images, training.steps_done * recipe.batch, shown=self.first
-        )  # fmt: skip
+        images = recipe.epochs * recipe.batch * len(training.feeds.train)
+        progress = Progress(images, training.steps_done * recipe.batch, shown=self.first)
         try:
             with stop_on_signals() as stop, progress:
+                if self.resumed is None:
+                    self._begin(progress)
                 finished = self._rolling_back(stop, progress)
         finally:
             for tracker in self.trackers:
                 tracker.close()
         return self._outcome(finished, stop)
+
+    def _begin(self, progress: Progress) -> None:
+        """Evaluate what was loaded, and write the first checkpoint, so that there is something to go back to."""
+        if self.job.recipe.weights is not None:
+            metrics = {f"initialized_{name}": value for name, value in self.training.evaluate().items()}
+            self._log(metrics)
+            progress.say(f"initialized: top-1 {metrics['initialized_top1']:.2f} %")
+        self._save()
 
     def _rolling_back(self, stop: StopRequest, progress: Progress) -> bool:
         while True:
@@ -128,8 +135,7 @@ class _Run:
         self._save_weights("last", metrics)
         if training.best > best:
             self._save_weights("best", metrics)
-        for tracker in self.trackers:  # before the checkpoint: rows after it are made again
-            tracker.log(training.steps_done, metrics)
+        self._log(metrics)  # before the checkpoint: rows after it are made again
         self._save()
         progress.say(
             f"epoch {metrics['epoch']}: train loss {metrics['train_loss']:.4f}, top-1 {metrics['train_top1']:.2f} %; "
@@ -158,6 +164,10 @@ class _Run:
         self._save()
         progress.say(f"the loss was not finite at {where}: back to epoch {training.epoch}, step {training.step}")
 
+    def _log(self, metrics: Mapping[str, Any]) -> None:
+        for tracker in self.trackers:
+            tracker.log(self.training.steps_done, metrics)
+
     def _save(self) -> None:
         state = self.training.state()  # all processes: it sums their totals
         if self.first:
@@ -166,7 +176,7 @@ class _Run:
     def _save_weights(self, name: str, metrics: Mapping[str, Any]) -> None:
         if self.first:
             job, training = self.job, self.training
-            about = {"dataset": job.recipe.dataset, "recipe": job.preset, "classes": list(training.feeds.classes)}
+            about = {"dataset": job.recipe.dataset, "preset": job.preset, "classes": list(training.feeds.classes)}
             about |= {key: metrics[key] for key in ("epoch", "top1", "top5")}
             write_network(training.evaluated, job.recipe, self.folder.path / f"{name}.safetensors", **about)
 
