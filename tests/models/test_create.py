@@ -15,6 +15,7 @@ from recalib.models import CifarResNet, create_model
         ("torchvision:resnet18", "torchvision.models.resnet"),
         ("cifar_resnet20", "recalib.models.cifar_resnet"),
         ("resnet20", "recalib.models.cifar_resnet"),
+        ("resnet47_bottleneck", "recalib.models.cifar_resnet"),
     ],
 )
 def test_a_name_says_whose_network_it_is(name, package):

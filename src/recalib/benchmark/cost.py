@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,8 @@ def cost(model: nn.Module, input_size: Sequence[int] = (1, 3, 224, 224), *, conv
     size = _four_numbers(input_size)
     if convention not in CONVENTIONS:
         raise unknown("convention", convention, CONVENTIONS)
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module
     meter = Meter(model, CONVENTIONS[convention])
     try:
         _run_without_memory(model, size, meter)
@@ -112,9 +115,9 @@ def cost(model: nn.Module, input_size: Sequence[int] = (1, 3, 224, 224), *, conv
 
 def _four_numbers(input_size: Sequence[int]) -> tuple[int, ...]:
     size = tuple(input_size) if isinstance(input_size, Sequence) else (input_size,)
-    if len(size) != 4 or not all(isinstance(n, int) and n > 0 for n in size):
+    if len(size) != 4 or not all(isinstance(n, Integral) and n > 0 for n in size):
         raise RecalibError(f"input_size={input_size!r}: four positive numbers (N, C, H, W), such as (1, 3, 224, 224)")
-    return size
+    return tuple(int(n) for n in size)
 
 
 def _run_without_memory(model: nn.Module, size: tuple[int, ...], meter: Meter) -> None:

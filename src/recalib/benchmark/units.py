@@ -2,8 +2,8 @@
 
 from decimal import ROUND_HALF_UP, Decimal
 
-_SI = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
-_BINARY = ((2**30, "Gi"), (2**20, "Mi"), (2**10, "Ki"))
+_SI = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+_BINARY = ((2**40, "Ti"), (2**30, "Gi"), (2**20, "Mi"), (2**10, "Ki"))
 
 
 def si(count: int) -> str:

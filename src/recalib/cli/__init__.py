@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0 if args else 2
     if args[0] == "--version":
-        from recalib import __version__
+        from recalib.version import __version__
 
         print(f"recalib {__version__}")
         return 0

@@ -47,7 +47,7 @@ def _create(name: str, options: dict[str, Any]) -> nn.Module:
     if timm.is_model(name):
         return timm.create_model(name, pretrained=False, **options)
     match = _CIFAR.fullmatch(name)
-    if match and (name.startswith("cifar_") or (int(match["depth"]) - 2) % 6 == 0):
+    if match and (name.startswith("cifar_") or (int(match["depth"]) - 2) % (9 if match["bottleneck"] else 6) == 0):
         return _create_cifar(match, options)
     if f"torchvision:{name}" in torchvision_names:
         raise RecalibError(f"unknown model {name!r}: timm has none of that name; did you mean torchvision:{name}?")

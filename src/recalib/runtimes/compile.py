@@ -19,10 +19,10 @@ class CompiledSession(EagerSession):
         super().__init__(model, example, settings)
         # weights as constants: batch norms fold into convolutions and weights are packed once; needs autograd off
         options: Any = {"freezing": True} if settings.protocol.inference_mode else None
-        self.forward = torch.compile(_with_own_code(self.forward), dynamic=False, options=options)
+        self.forward = torch.compile(with_own_code(self.forward), dynamic=False, options=options)
 
 
-def _with_own_code(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def with_own_code(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """A function whose code object is its own.
 
     Compiled code is kept, searched and limited to eight entries per code object, which all networks of a class

@@ -30,9 +30,14 @@ def observed_channels(model: nn.Module, names: Iterable[str], position: Position
     _run(probe, f"where={list(seen)}")
     for name, x in seen.items():
         if not isinstance(x, torch.Tensor) or x.ndim != 4:
-            found = tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
-            raise RecalibError(f"where={name!r}: {position} it there is no map (N, C, H, W) but {found}")
+            raise RecalibError(f"where={name!r}: {position} it there is no map (N, C, H, W) but {_kind(x)}")
     return {name: x.shape[1] for name, x in seen.items()}
+
+
+def _kind(x: Any) -> str:
+    if x is None:
+        return "nothing, for a run of the network does not reach it"
+    return str(tuple(x.shape)) if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
 
 
 def _run(model: nn.Module, subject: str) -> None:
@@ -44,6 +49,7 @@ def _run(model: nn.Module, subject: str) -> None:
         try:
             model(torch.zeros(1, *size, device=like.device, dtype=like.dtype))
         except Exception as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise RecalibError(
-                f"{subject}: not all of these modules state their channels, and a run on {(1, *size)} failed: {error}"
+                f"{subject}: not all of these modules state their channels, and a run on {(1, *size)} failed: {reason}"
             ) from error

@@ -53,7 +53,7 @@ def insert_(
         >>> print(insert_(model, "eca", kernel_size=(3, 5, 5, 7)))
         eca(kernel_size=3) at 3 sites, eca(kernel_size=5) at 10 sites, eca(kernel_size=7) at 3 sites: 80 parameters
     """
-    _refuse_finished(model, "insert_")
+    refuse_finished(model, "insert_")
     found, chosen = _choose(model, where, position)
     if identity:
         options["identity"] = True
@@ -75,7 +75,7 @@ def repeat_(model: nn.Module, insertion: Insertion) -> Insertion:
         RecalibError: for an attention that is not in the catalogue, for sites that the network does not have, and as
             `insert_`. The model is left as it was.
     """
-    _refuse_finished(model, "repeat_")
+    refuse_finished(model, "repeat_")
     ends = {site.name: site for site in sites(model)}
     for placement in insertion.placements:
         site = placement.site
@@ -97,7 +97,7 @@ def remove_(model: nn.Module) -> Insertion:
     Raises:
         RecalibError: for a wrapped or compiled model.
     """
-    _refuse_finished(model, "remove_")
+    refuse_finished(model, "remove_")
     removed = inserted(model)
     for _, host in list(hosts(model)):
         host.__dict__.pop("placement", None)
@@ -114,7 +114,7 @@ def fuse_(model: nn.Module) -> None:
     Raises:
         RecalibError: for a network without known residual blocks, and for a wrapped or compiled model.
     """
-    _refuse_finished(model, "fuse_")
+    refuse_finished(model, "fuse_")
     _default_sites(model)
     for _, block in list(blocks(model)):
         swap_class(block)
@@ -160,7 +160,9 @@ def _recipes(
         if stage not in range(stages):
             raise unknown("stage", stage, map(str, range(stages)))
         if isinstance(kind, nn.Module) or not (isinstance(kind, str) or callable(kind)):
-            raise RecalibError(f"attention={kind!r}: give a name, or a class or function channels -> module")
+            raise RecalibError(
+                f"attention is of type {type(kind).__name__}: give a name, or a class or function channels -> module"
+            )
     return {stage: (kind, per_stage(kind, options, stages)[stage]) for stage, kind in kinds.items()}
 
 
@@ -201,7 +203,8 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
                 parent._modules[name] = new
 
 
-def _refuse_finished(model: nn.Module, verb: str) -> None:
+def refuse_finished(model: nn.Module, verb: str) -> None:
+    """Raise for a model that is wrapped, compiled or scripted, and say that the verb comes before that."""
     for module in model.modules():
         ancestry = {cls.__name__ for cls in type(module).__mro__}
         wrapper = next((name for name in WRAPPERS if name in ancestry), None)

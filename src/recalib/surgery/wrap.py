@@ -31,8 +31,8 @@ class Recalibrated(nn.Module):
         super().__init__()
         self.position = position
         self.training = module.training
-        self.attention = attention
         self.add_module(_INNER, module)
+        self.attention = attention
         self.register_load_state_dict_pre_hook(_add_inner)
         self.register_load_state_dict_post_hook(_drop_inner)
 

@@ -1,0 +1,166 @@
+"""`save_checkpoint`: a network, and what is needed to build it again, in one safetensors file."""
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Size, Tensor, nn
+
+from recalib.errors import RecalibError, WorkFailed
+from recalib.surgery.checkpoints.checkpoint import HEADER
+from recalib.surgery.checkpoints.networks import Architecture, classifier_of, recognise
+from recalib.surgery.insert import WRAPPERS
+from recalib.surgery.insertion import inserted
+from recalib.surgery.wrap import without_wrappers
+from recalib.version import __version__
+
+LOG = logging.getLogger("recalib")
+
+
+def save_checkpoint(model: nn.Module, path: str | PathLike[str], **metadata: Any) -> None:
+    """Write a network's weights with its architecture, attention, classes and normalization beside them.
+
+    `load_checkpoint` makes the same network of it. The file appears whole or not at all.
+
+    Args:
+        model: a network; one in DistributedDataParallel or compiled is saved as the network inside.
+        path: of the file, by custom ``*.safetensors``.
+        **metadata: plain data to keep with it. ``architecture``, a name that `recalib.models.create_model` takes, is
+            recognised for the networks of timm, torchvision and `recalib.models`; ``normalization``, mean and std of
+            the images, for those of timm.
+
+    Raises:
+        RecalibError: for metadata that is not plain data.
+        WorkFailed: if the file cannot be written.
+    """
+    network = _inside(model)
+    header = {"format": "pt", HEADER: _header(network, metadata)}
+    write_tensors(network.state_dict(), Path(path), header)
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
+    """Write a safetensors file in one piece: an error or a crash leaves no half of it.
+
+    Raises:
+        WorkFailed: if it cannot be written.
+    """
+    from safetensors.torch import save
+
+    own = {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
+    write_whole(save(own, header), path)
+
+
+def write_whole(data: bytes, path: Path) -> None:
+    """Write a file in one piece.
+
+    Raises:
+        WorkFailed: if it cannot be written.
+    """
+    part = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            part = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    except OSError as error:
+        if part is not None:
+            part.unlink(missing_ok=True)
+        raise WorkFailed(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _header(network: nn.Module, metadata: dict[str, Any]) -> str:
+    rest = dict(metadata)
+    named = rest.pop("architecture", None)
+    architecture = Architecture(named) if named else architecture_of(network)
+    if architecture is None:
+        LOG.warning("%s is no network that is known by name; load_checkpoint will need model=", type(network).__name__)
+    header = {
+        "version": __version__,
+        "architecture": architecture and asdict(architecture),
+        "insertion": inserted(network).metadata(),
+        "num_classes": _num_classes(network),
+        "normalization": rest.pop("normalization", None) or _timm_normalization(network),
+        "metadata": rest,
+    }
+    try:
+        return json.dumps(header)
+    except (TypeError, ValueError) as error:
+        raise RecalibError(f"metadata of a checkpoint is plain data: {error}") from None
+
+
+def architecture_of(network: nn.Module) -> Architecture | None:
+    """What builds a network with these names, shapes and strides, attention aside; None where that cannot be told."""
+    form = _form(network)
+    for candidate in _candidates(network):
+        with torch.device("meta"), contextlib.suppress(RecalibError):  # a few are not built without memory
+            if _form(candidate.build(_num_classes(network))) == form:
+                return candidate
+    return None
+
+
+def _num_classes(network: nn.Module) -> int | None:
+    classifier = classifier_of(network)
+    return None if classifier is None else classifier[1].out_features
+
+
+def _candidates(network: nn.Module) -> Iterator[Architecture]:
+    if name := _timm_config(network).get("architecture"):
+        yield Architecture(name)
+    if recognised := recognise(network.state_dict()):
+        yield recognised
+        yield replace(recognised, stride_in_1x1=True)
+    family = type(network).__module__
+    if family.startswith("torchvision.models."):
+        from torchvision.models import get_model_builder, list_models
+
+        relatives = (name for name in list_models() if get_model_builder(name).__module__ == family)
+        yield from (Architecture(f"torchvision:{name}") for name in relatives)
+
+
+def _form(network: nn.Module) -> tuple[dict[str, Size], dict[str, Any]]:
+    """Shapes of a network's state and strides of its convolutions, attention aside."""
+    attention = tuple(f"{placement.site.name}.attention." for placement in inserted(network).placements)
+    modules = {without_wrappers(name): module for name, module in network.named_modules()}
+    return (
+        {key: tensor.shape for key, tensor in network.state_dict().items() if not key.startswith(attention)},
+        {
+            name: (module.stride, module.dilation)
+            for name, module in modules.items()
+            if isinstance(module, nn.Conv2d) and not name.startswith(attention)
+        },
+    )
+
+
+def _timm_config(network: nn.Module) -> dict[str, Any]:
+    config = getattr(network, "pretrained_cfg", None)
+    return config if isinstance(config, dict) else {}
+
+
+def _timm_normalization(network: nn.Module) -> list[Any] | None:
+    config = _timm_config(network)
+    return [config["mean"], config["std"]] if "mean" in config and "std" in config else None
+
+
+def _inside(model: nn.Module) -> nn.Module:
+    if type(model).__name__ in WRAPPERS:
+        return _inside(model.module)  # type: ignore[arg-type]
+    if type(model).__name__ == "OptimizedModule":
+        return _inside(model._orig_mod)  # type: ignore[arg-type]
+    return model
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
