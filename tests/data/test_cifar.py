@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from recalib.data import find_cifar, read_cifar
 from recalib.errors import RecalibError
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from recalib.data import FolderTest, FolderTrain, Normalization, read_folder
 from recalib.errors import RecalibError, WorkFailed
 

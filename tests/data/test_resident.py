@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from recalib.data import Images, Normalization, ResidentTest, ResidentTrain, normalization
 
 CPU = torch.device("cpu")

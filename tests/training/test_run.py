@@ -6,14 +6,16 @@ import random
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import read_config, read_state
 from recalib.training import job_from_config, run
 from recalib.training import loop as loop_module
-from safetensors.torch import load_file
 
 
 def result_of(job):
@@ -109,9 +111,8 @@ def test_sigterm_saves_and_says_how_to_go_on(make_job, monkeypatch):
 
     monkeypatch.setattr(loop_module.Training, "_step", interrupted)
     outcome = run(stopped)
-    assert outcome.stopped == (
-        f"stopped by SIGTERM at epoch 1, step 2; go on with: recalib train --config {stopped.folder}/config.json --resume"
-    )
+    on = f"recalib train --config {stopped.folder}/config.json --resume"
+    assert outcome.stopped == f"stopped by SIGTERM at epoch 1, step 2; go on with: {on}"
     assert run(stopped, resume=True).stopped is None
     assert_same(result_of(calm), result_of(stopped))
 
@@ -162,15 +163,15 @@ def test_a_second_rollback_is_refused(make_job):
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(make_job, monkeypatch):
     job = make_job(save_every=1)
-    saves, original = iter(range(100)), torch.save
+    saves, original = iter(range(100)), Path.write_bytes
 
-    def full(*args, **kwargs):
+    def full(path, data):
         if next(saves) == 4:
-            args[1].write_bytes(b"half")
+            original(path, b"half")
             raise OSError(28, "No space left on device")
-        return original(*args, **kwargs)
+        return original(path, data)
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(WorkFailed, match=r"No space left on device; the one before is kept"):
         run(job)
     assert read_state(job.folder / "last.pt")["step"] == 3

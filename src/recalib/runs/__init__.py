@@ -4,12 +4,13 @@ from recalib.runs.atomic import write_atomically, write_json, write_text
 from recalib.runs.environment import code_version, environment
 from recalib.runs.folder import RunFolder, read_config, read_state
 from recalib.runs.signals import StopRequest, stop_on_signals
-from recalib.runs.trackers import Tracker, open_trackers
+from recalib.runs.trackers import Tracker, check_trackers, open_trackers
 
 __all__ = [
     "RunFolder",
     "StopRequest",
     "Tracker",
+    "check_trackers",
     "code_version",
     "environment",
     "open_trackers",

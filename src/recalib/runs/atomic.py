@@ -25,12 +25,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         _flush(fresh)
         fresh.replace(path)
         _flush(path.parent)
-    except Exception as error:
-        fresh.unlink(missing_ok=True)
-        if not isinstance(error, OSError) and "PytorchStreamWriter" not in str(error) and "I/O error" not in str(error):
-            raise  # torch and safetensors report a full disk as errors of their own; anything else is a fault
+    except OSError as error:
         kept = "; the one before is kept" if path.exists() else ""
-        raise WorkFailed(f"{path} could not be written: {str(error).splitlines()[0]}{kept}") from error
+        raise WorkFailed(f"{path} could not be written: {error}{kept}") from error
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

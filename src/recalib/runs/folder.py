@@ -1,5 +1,6 @@
 """A run's folder: its configuration, environment, metrics and checkpoints."""
 
+import io
 import json
 import pickle
 from collections.abc import Mapping
@@ -69,7 +70,9 @@ class RunFolder:
         Raises:
             WorkFailed: where it cannot be written; the one before is kept.
         """
-        write_atomically(self.state, lambda fresh: torch.save(dict(state), fresh))
+        whole = io.BytesIO()  # torch's own writer does not say that a disk is full
+        torch.save(dict(state), whole)
+        write_atomically(self.state, lambda fresh: fresh.write_bytes(whole.getbuffer()))
 
     def load(self) -> dict[str, Any]:
         """The checkpoint, tensors on the CPU.
@@ -96,8 +99,9 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise RecalibError(f"{path} is no checkpoint of a run: {str(error).splitlines()[0]}") from None
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RecalibError(f"{path} is no checkpoint of a run: {reason}") from None
     return state
 
 

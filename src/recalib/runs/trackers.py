@@ -3,7 +3,7 @@
 import importlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,7 +36,7 @@ class JsonLines:
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if step is not None and _step(line) <= step]
             write_text(path, "".join(f"{line}\n" for line in kept))
-        self.file = path.open("a")
+        self.file = path.open("ab", buffering=0)  # nothing is left to fail when it is closed
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Append a row and flush it to the disk.
@@ -45,8 +45,7 @@ class JsonLines:
             WorkFailed: where the disk is full.
         """
         try:
-            self.file.write(json.dumps({"step": step, **metrics}) + "\n")
-            self.file.flush()
+            self.file.write((json.dumps({"step": step, **metrics}) + "\n").encode())
             os.fsync(self.file.fileno())
         except OSError as error:
             raise WorkFailed(f"{self.file.name} could not be written: {error}") from error
@@ -59,9 +58,10 @@ class JsonLines:
 class TensorBoard:
     """Scalars for TensorBoard under ``tensorboard/``."""
 
+    module = "torch.utils.tensorboard"
+
     def __init__(self, folder: Path, _config: Mapping[str, Any]) -> None:
-        module = _needed("torch.utils.tensorboard", "tensorboard", "tensorboard")
-        self.writer = module.SummaryWriter(str(folder / "tensorboard"))
+        self.writer = importlib.import_module(self.module).SummaryWriter(str(folder / "tensorboard"))
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Record every number of a row."""
@@ -77,9 +77,10 @@ class TensorBoard:
 class WeightsAndBiases:
     """A W&B run under the folder's name; WANDB_MODE=offline keeps it on this machine."""
 
+    module = "wandb"
+
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        module = _needed("wandb", "wandb", "wandb")
-        self.run = module.init(
+        self.run = importlib.import_module(self.module).init(
             project="recalib", name=folder.name, id=folder.name, dir=str(folder), config=dict(config), resume="allow"
         )
 
@@ -92,14 +93,14 @@ class WeightsAndBiases:
         self.run.finish()
 
 
-TRACKERS: dict[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {
+TRACKERS: dict[str, type[TensorBoard] | type[WeightsAndBiases]] = {
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
 }
 
 
-def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any], step: int | None) -> list[Tracker]:
-    """metrics.jsonl and the trackers asked for.
+def check_trackers(names: tuple[str, ...]) -> None:
+    """Refuse, before anything is begun, what `open_trackers` would.
 
     Raises:
         RecalibError: for an unknown tracker, or one whose package is not installed.
@@ -107,14 +108,22 @@ def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any
     for name in names:
         if name not in TRACKERS:
             raise unknown("tracker", name, TRACKERS)
+        try:
+            importlib.import_module(TRACKERS[name].module)
+        except ImportError:
+            raise RecalibError(f"--track {name} needs the package {name}: pip install 'recalib[track]'") from None
+
+
+def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any], step: int | None) -> list[Tracker]:
+    """metrics.jsonl and the trackers asked for.
+
+    Args:
+        names: of `TRACKERS`.
+        folder: the run's folder.
+        config: for trackers that show it.
+        step: that of the checkpoint the run goes on from, None for a beginning.
+    """
     return [JsonLines(folder / "metrics.jsonl", step), *[TRACKERS[name](folder, config) for name in names]]
-
-
-def _needed(module: str, flag: str, package: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise RecalibError(f"--track {flag} needs the package {package}: pip install 'recalib[track]'") from None
 
 
 def _step(line: str) -> float:

@@ -21,7 +21,7 @@ from recalib.data import (
 )
 from recalib.data.resident import Batch
 from recalib.errors import RecalibError
-from recalib.surgery.checkpoints import inspect_checkpoint
+from recalib.surgery import inspect_checkpoint
 from recalib.training.job import Job
 from recalib.training.network import weights_of
 from recalib.training.recipes import Dataset, Recipe

@@ -41,6 +41,8 @@ class Training:
         self.fabric, self.recipe, self.feeds = fabric, recipe, feeds
         if recipe.sync_batchnorm and fabric.world_size > 1:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        if recipe.freeze_norms:
+            freeze_norms(network)  # before DDP and the optimizer look for what is trained
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.network = fabric.to_device(network).to(memory_format=layout)
         self.layout = layout

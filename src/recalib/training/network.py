@@ -10,8 +10,7 @@ from recalib.attention.param_groups import NORMS
 from recalib.data import normalization
 from recalib.errors import RecalibError
 from recalib.models import create_model
-from recalib.surgery import insert_
-from recalib.surgery.checkpoints import load_checkpoint, save_checkpoint
+from recalib.surgery import insert_, load_checkpoint, save_checkpoint
 from recalib.training.recipes import Recipe
 
 

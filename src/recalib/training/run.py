@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 
 from recalib.data import seed_for
 from recalib.errors import WorkFailed
-from recalib.runs import RunFolder, StopRequest, open_trackers, stop_on_signals
+from recalib.runs import RunFolder, StopRequest, check_trackers, open_trackers, stop_on_signals
 from recalib.training.feeds import open_feeds, resolved
 from recalib.training.job import MAY_DIFFER, Job
 from recalib.training.loop import NotFiniteError, Training
@@ -48,6 +48,7 @@ def run(job: Job, *, resume: bool = False) -> Outcome:
         RecalibError: for anything wrong with the job, its data or its folder, before training starts.
         WorkFailed: where the loss is not finite or the disk is full; the last good checkpoint stays.
     """
+    check_trackers(job.track)
     job = resolved(job)
     fabric = Fabric(
         accelerator=job.accelerator, devices=job.devices, precision=job.recipe.precision,

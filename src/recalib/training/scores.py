@@ -104,7 +104,7 @@ def summary(seen: Predictions, classes: tuple[str, ...]) -> dict[str, Any]:
 
 def percent(hits: np.ndarray) -> float:
     """Share of true values in percent."""
-    return 100 * float(hits.mean())
+    return 100 * int(hits.sum()) / len(hits)
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
