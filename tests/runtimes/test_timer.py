@@ -46,9 +46,9 @@ def test_without_a_number_of_rounds_there_are_as_many_as_fit_into_the_budget(mon
     assert timer.FEWEST_ROUNDS <= rounds <= 20
 
 
-@pytest.mark.parametrize(("done", "seconds", "rounds"), [(2, 4.0, 10), (3, 100.0, 10), (4, 2.0, 40), (1, 1e-6, 100)])
-def test_the_budget_gives_between_ten_and_a_hundred_rounds(done, seconds, rounds):
-    assert expected_rounds(done, seconds) == rounds
+@pytest.mark.parametrize(("round_s", "rounds"), [(timer.BUDGET_S, 10), (timer.BUDGET_S / 40, 40), (1e-6, 100)])
+def test_the_budget_gives_between_ten_and_a_hundred_rounds(round_s, rounds):
+    assert expected_rounds(4, 4 * round_s) == rounds
 
 
 @pytest.mark.parametrize(("seconds", "calls"), [(0.05, range(2, 12)), (0.0, [1])])

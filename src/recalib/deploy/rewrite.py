@@ -119,7 +119,8 @@ def rewrite(graph: fx.GraphModule, site: Site, target: Target, gate_first: bool)
         target: the runtime.
         gate_first: whether the gate reads the input of the convolution.
     """
-    blocked = target == "onnxruntime"
+    # A variance is taken outside of the blocked layout, so there the map leaves it anyway.
+    blocked = target == "onnxruntime" and not site.attention.needs_variance
     pool = means_blocked if blocked else means
     if gate_first:
         assert site.conv is not None

@@ -75,6 +75,15 @@ class Runtime(ABC):
         """Why this runtime cannot be used on this machine, with the command that mends it; None if it can."""
         return None
 
+    def require(self) -> None:
+        """Do nothing if this runtime can be used.
+
+        Raises:
+            Unsupported: with what `missing` says.
+        """
+        if reason := self.missing():
+            raise Unsupported(reason)
+
     def translate(self, model: nn.Module, example: Tensor, settings: Settings) -> Any:
         """The network in the form that the runtime reads; may be shared with other runtimes, so it is not set-up."""
         return model
@@ -94,8 +103,7 @@ class Runtime(ABC):
         Raises:
             Unsupported: if the runtime cannot, with the reason.
         """
-        if reason := self.missing():
-            raise Unsupported(reason)
+        self.require()
         network = self.translate(model, example, settings)
         start = time.perf_counter()
         session = self.load(network, example, settings)

@@ -13,7 +13,7 @@ from recalib.runtimes.base import Session
 
 NOISY = 0.025  # coefficient of variation above which trtexec asks to lock the clocks (sampleReporting.cpp)
 LAUNCH_BOUND = 0.8  # share of the compute time above which trtexec says that launching takes the time (same file)
-BUDGET_S = 20.0  # for a run's rounds: three runtimes, with their set-up, then stay within three minutes
+BUDGET_S = 12.0  # for a run of rounds: three runtimes, with their exports, then stay within three minutes on two cores
 FEWEST_ROUNDS = 10  # however long they take: the second and ninth of ten samples already span 95 % for a median
 MOST_ROUNDS = 100  # above, intervals are far narrower than what differs from one run to the next
 FEWEST_FOR_AN_INTERVAL = 5  # of these, one in 5**5 resamples repeats a single round; with fewer, intervals lie

@@ -1,20 +1,18 @@
 """The verbs: put attention into a network, take it out, or only fuse the tails that are there."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import nn
 
 from recalib.errors import RecalibError, unknown
-from recalib.surgery.blocks import restore_class, swap_class, taken_by
-from recalib.surgery.build import Attention, build, name_of, per_stage
+from recalib.surgery.attach import attach, refuse_finished, replace
+from recalib.surgery.blocks import restore_class, swap_class
+from recalib.surgery.build import Attention, name_of, per_stage
 from recalib.surgery.insertion import Insertion, Placement, hosts, inserted
-from recalib.surgery.sites import Site, blocks, module_named, named_sites, sites
+from recalib.surgery.sites import Site, blocks, named_sites, sites
 from recalib.surgery.wrap import Position, Recalibrated
-
-WRAPPERS = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "FSDPModule")
 
 
 def insert_(
@@ -61,7 +59,7 @@ def insert_(
     place = "end" if where is None or callable(where) else position
     plan = [(site, *recipes[site.stage]) for site in chosen if site.stage in recipes]
     placements = [Placement(site, name_of(kind), chosen, place) for site, kind, chosen in plan]
-    return _attach(model, placements, [kind for _, kind, _ in plan])
+    return attach(model, placements, [kind for _, kind, _ in plan])
 
 
 def repeat_(model: nn.Module, insertion: Insertion) -> Insertion:
@@ -83,7 +81,7 @@ def repeat_(model: nn.Module, insertion: Insertion) -> Insertion:
             raise unknown("site", site.name, ends)
         if placement.position == "end" and ends[site.name].channels != site.channels:
             raise RecalibError(f"{site.name} has {ends[site.name].channels} channels, the insertion {site.channels}")
-    return _attach(model, insertion.placements, [placement.attention for placement in insertion.placements])
+    return attach(model, insertion.placements, [placement.attention for placement in insertion.placements])
 
 
 def remove_(model: nn.Module) -> Insertion:
@@ -102,7 +100,7 @@ def remove_(model: nn.Module) -> Insertion:
     for _, host in list(hosts(model)):
         host.__dict__.pop("placement", None)
         if isinstance(host, Recalibrated):
-            _replace(model, host, host.wrapped)
+            replace(model, host, host.wrapped)
     for _, block in list(blocks(model)):
         restore_class(block)
     return removed
@@ -115,8 +113,10 @@ def fuse_(model: nn.Module) -> None:
         RecalibError: for a network without known residual blocks, and for a wrapped or compiled model.
     """
     refuse_finished(model, "fuse_")
-    _default_sites(model)
-    for _, block in list(blocks(model)):
+    found = list(blocks(model))
+    if not found:
+        raise RecalibError(f"{type(model).__name__} has no residual blocks whose tail is known")
+    for _, block in found:
         swap_class(block)
 
 
@@ -164,53 +164,3 @@ def _recipes(
                 f"attention is of type {type(kind).__name__}: give a name, or a class or function channels -> module"
             )
     return {stage: (kind, per_stage(kind, options, stages)[stage]) for stage, kind in kinds.items()}
-
-
-def _attach(model: nn.Module, placements: Sequence[Placement], kinds: Sequence[Attention]) -> Insertion:
-    """Make all modules, then put them in: an error leaves the model as it was."""
-    ends = dict(blocks(model))
-    made = []
-    for placement, kind in zip(placements, kinds, strict=True):
-        name = placement.site.name
-        host = ends[name] if placement.position == "end" else module_named(model, name)
-        _refuse_taken(name, model.get_submodule(name), host)
-        made.append((host, build(kind, placement.site.channels, host, placement.options)))
-    for placement, (host, module) in zip(placements, made, strict=True):
-        if placement.position == "end":
-            swap_class(host)
-            host.attention = module
-        else:
-            wrapper = Recalibrated(host, module, placement.position)
-            _replace(model, host, wrapper)
-            host = wrapper
-        host.__dict__["placement"] = asdict(placement)
-    parameters = {id(p): p.numel() for _, module in made for p in module.parameters()}
-    return Insertion(tuple(placements), sum(parameters.values()))
-
-
-def _refuse_taken(name: str, outermost: nn.Module, host: nn.Module) -> None:
-    by = "attention" if isinstance(getattr(outermost, "attention", None), nn.Module) else taken_by(host)
-    if by is not None:
-        present = type(getattr(outermost, by)).__name__
-        raise RecalibError(f"{name or 'the model'} has a module at this site already: {by} ({present})")
-
-
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put a module in another's place, wherever in the model that one is used."""
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if child is old and parent is not new:
-                parent._modules[name] = new
-
-
-def refuse_finished(model: nn.Module, verb: str) -> None:
-    """Raise for a model that is wrapped, compiled or scripted, and say that the verb comes before that."""
-    for module in model.modules():
-        ancestry = {cls.__name__ for cls in type(module).__mro__}
-        wrapper = next((name for name in WRAPPERS if name in ancestry), None)
-        if wrapper is not None:
-            raise RecalibError(f"the model is wrapped in {wrapper}: call {verb} first, then wrap")
-        if "OptimizedModule" in ancestry or module._compiled_call_impl is not None:
-            raise RecalibError(f"the model is compiled: call {verb} first, then torch.compile")
-        if isinstance(module, torch.jit.ScriptModule):
-            raise RecalibError(f"the model is scripted: call {verb} first, then torch.jit.script")

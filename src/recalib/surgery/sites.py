@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from recalib.errors import unknown
 from recalib.surgery.blocks import channels_of
 from recalib.surgery.dry_run import observed_channels
+from recalib.surgery.traced import traced_branches
 from recalib.surgery.wrap import Position, Recalibrated, without_wrappers
 
 
@@ -28,19 +29,30 @@ class Site:
 
 
 def sites(model: nn.Module) -> list[Site]:
-    """The default sites of a network: the end of the residual branch of every known block, in order.
+    """The default sites of a network: the end of the residual branch of every block, in order.
 
     Blocks that share a parent module (``layer1``, ``blocks.0``, ``stages.2.blocks``) are a stage. Where all share one
     (torchvision's MobileNets), a stage starts where the channels change.
+
+    Networks without a block that is known here are traced: there a site is the last layer of a block's branch, and
+    has its name. All branches have to end in a convolution or a norm, or there are no sites.
 
     Args:
         model: a network, or a part of one.
 
     Returns:
-        The sites, occupied or not; none for a network without known residual blocks.
+        The sites, occupied or not; none for a network without residual additions.
     """
     found = {name: channels_of(block) or 0 for name, block in blocks(model)}
-    return _sites(found, _stages(found, found.values()))
+    return _sites(found, _stages(found, found.values())) or _traced_sites(model)
+
+
+def _traced_sites(model: nn.Module) -> list[Site]:
+    branches = [(block, end, _declared_channels(module, "after")) for block, end, module in traced_branches(model)]
+    channels = {without_wrappers(end): C for _, end, C in branches if C is not None}
+    if len(channels) != len(branches):
+        return []
+    return _sites(channels, _stages([without_wrappers(block) for block, _, _ in branches], channels.values()))
 
 
 def blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

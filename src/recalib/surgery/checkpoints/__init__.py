@@ -2,6 +2,6 @@
 
 from recalib.surgery.checkpoints.info import CheckpointInfo, inspect_checkpoint
 from recalib.surgery.checkpoints.load import load_checkpoint
-from recalib.surgery.checkpoints.save import save_checkpoint
+from recalib.surgery.checkpoints.save import save_backbone, save_checkpoint
 
-__all__ = ["CheckpointInfo", "inspect_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CheckpointInfo", "inspect_checkpoint", "load_checkpoint", "save_backbone", "save_checkpoint"]

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-COUNTER = "num_batches_tracked"  # of norms: no weight, and absent from old files
+COUNTER = "num_batches_tracked"  # of norms: no weight; absent from old files and from frozen norms
 LISTED = 4  # keys that a message names
 
 
 @dataclass(frozen=True)
 class Differences:
-    """What keeps tensors from being a network's.
+    """What keeps tensors from being a network's; norms' counters of batches do not.
 
     Attributes:
-        missing: keys that the network has and the tensors have not, counters of batches aside.
+        missing: keys that the network has and the tensors have not.
         unexpected: keys that the tensors have and the network has not.
         differing: keys whose shapes differ, in the order of the network, with both shapes.
     """
@@ -40,7 +40,7 @@ def compare(network: nn.Module, tensors: Mapping[str, Tensor]) -> Differences:
     )
     return Differences(
         tuple(key for key in state if key not in tensors and not key.endswith(COUNTER)),
-        tuple(key for key in tensors if key not in state),
+        tuple(key for key in tensors if key not in state and not key.endswith(COUNTER)),
         tuple(differing),
     )
 

@@ -1,5 +1,6 @@
 """What a checkpoint file holds: tensors, and what lies beside them. Nothing that is read is ever executed."""
 
+import math
 import pickle
 import re
 import warnings
@@ -104,8 +105,10 @@ def _unwrap(name: str, loaded: Mapping[str, Any]) -> Contents:
 
 def _plain(value: object) -> object:
     if isinstance(value, Tensor) and value.numel() == 1:
-        return value.item()
-    return value if isinstance(value, str | int | float | bool) else None
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no number for it
+    return value if isinstance(value, str | int | float) else None
 
 
 def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,12 +1,16 @@
 """`inspect_checkpoint`: what a checkpoint is, without loading it into anything."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor, nn
+
 from recalib.surgery.checkpoints.checkpoint import understand
-from recalib.surgery.checkpoints.compare import Differences, compare
+from recalib.surgery.checkpoints.compare import Differences, compare, without_memory
 from recalib.surgery.checkpoints.files import Source, read
 from recalib.surgery.checkpoints.format import Normalization
+from recalib.surgery.checkpoints.networks import classifier_of
 from recalib.surgery.insert import repeat_
 from recalib.surgery.insertion import Insertion
 
@@ -44,19 +48,22 @@ class CheckpointInfo:
     metadata: dict[str, Any]
 
 
-def inspect_checkpoint(source: Source) -> CheckpointInfo:
+def inspect_checkpoint(source: Source, *, model: nn.Module | None = None) -> CheckpointInfo:
     """Look at a checkpoint: whose format, which network and attention, and whether everything fits.
 
     Args:
         source: a file, or a mapping such as `torch.load` returns.
+        model: a network to compare with, in place of the one that the checkpoint shows; it is left as it is.
 
     Raises:
         RecalibError: in one line, for what is no checkpoint, or has attention that is unknown here.
     """
     checkpoint = understand(read(source))
-    differences, insertion = Differences(), Insertion((), 0)
-    if checkpoint.architecture is not None:
+    network = None if model is None else without_memory(model)
+    if network is None and checkpoint.architecture is not None:
         network = checkpoint.architecture.outline(checkpoint.num_classes)
+    differences, insertion = Differences(), Insertion((), 0)
+    if network is not None:
         insertion = repeat_(network, checkpoint.insertion(network))
         differences = compare(network, checkpoint.tensors)
     return CheckpointInfo(
@@ -66,13 +73,19 @@ def inspect_checkpoint(source: Source) -> CheckpointInfo:
         attention=", ".join(sorted({attended.name for attended in checkpoint.attended.values()})) or None,
         modules=len(checkpoint.attended),
         kernels=_kernels(insertion),
-        num_classes=checkpoint.num_classes,
+        num_classes=checkpoint.num_classes if network is None else _num_classes(network, checkpoint.tensors),
         normalization=checkpoint.normalization,
         missing=differences.missing,
         unexpected=differences.unexpected,
         differing=differences.differing,
         metadata=checkpoint.metadata,
     )
+
+
+def _num_classes(network: nn.Module, tensors: Mapping[str, Tensor]) -> int | None:
+    classifier = classifier_of(network)
+    weight = None if classifier is None else tensors.get(f"{classifier[0]}.weight")
+    return None if weight is None else weight.shape[0]
 
 
 def _kernels(insertion: Insertion) -> tuple[int, ...] | None:

@@ -1,6 +1,7 @@
 """`save_checkpoint`: a network, and what is needed to build it again, in one safetensors file."""
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -15,9 +16,9 @@ import torch
 from torch import Size, Tensor, nn
 
 from recalib.errors import RecalibError, WorkFailed
+from recalib.surgery.attach import WRAPPERS
 from recalib.surgery.checkpoints.checkpoint import HEADER
 from recalib.surgery.checkpoints.networks import Architecture, classifier_of, recognise
-from recalib.surgery.insert import WRAPPERS
 from recalib.surgery.insertion import inserted
 from recalib.surgery.wrap import without_wrappers
 from recalib.version import __version__
@@ -42,24 +43,44 @@ def save_checkpoint(model: nn.Module, path: str | PathLike[str], **metadata: Any
         WorkFailed: if the file cannot be written.
     """
     network = _inside(model)
-    header = {"format": "pt", HEADER: _header(network, metadata)}
-    write_tensors(network.state_dict(), Path(path), header)
+    _write(network.state_dict(), _header(network, _num_classes(network), metadata), Path(path))
 
 
-def write_tensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
-    """Write a safetensors file in one piece: an error or a crash leaves no half of it.
+def save_backbone(model: nn.Module, path: str | PathLike[str], **metadata: Any) -> None:
+    """Write a network's weights without its classifier, as detectors take a backbone.
+
+    Args:
+        model: a network, as for `save_checkpoint`.
+        path: of the file: ``*.safetensors`` says what ``save_checkpoint`` says; any other is a bare state dict for
+            `torch.load`.
+        **metadata: as for `save_checkpoint`.
 
     Raises:
-        WorkFailed: if it cannot be written.
+        RecalibError: for metadata that is not plain data.
+        WorkFailed: if the file cannot be written.
     """
+    network, path = _inside(model), Path(path)
+    classifier = classifier_of(network)
+    dropped = () if classifier is None else (f"{classifier[0]}.weight", f"{classifier[0]}.bias")
+    tensors = {key: tensor for key, tensor in network.state_dict().items() if key not in dropped}
+    if path.suffix == ".safetensors":
+        _write(tensors, _header(network, None, metadata), path)
+    else:
+        buffer = io.BytesIO()
+        torch.save(tensors, buffer)
+        write_whole(buffer.getvalue(), path)
+
+
+def _write(tensors: dict[str, Tensor], header: str, path: Path) -> None:
     from safetensors.torch import save
 
+    # Clones, since a tensor that several keys share cannot be stored as one.
     own = {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
-    write_whole(save(own, header), path)
+    write_whole(save(own, {"format": "pt", HEADER: header}), path)
 
 
 def write_whole(data: bytes, path: Path) -> None:
-    """Write a file in one piece.
+    """Write a file in one piece: an error or a crash leaves no half of it.
 
     Raises:
         WorkFailed: if it cannot be written.
@@ -79,7 +100,7 @@ def write_whole(data: bytes, path: Path) -> None:
         raise WorkFailed(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _header(network: nn.Module, metadata: dict[str, Any]) -> str:
+def _header(network: nn.Module, num_classes: int | None, metadata: dict[str, Any]) -> str:
     rest = dict(metadata)
     named = rest.pop("architecture", None)
     architecture = Architecture(named) if named else architecture_of(network)
@@ -89,7 +110,7 @@ def _header(network: nn.Module, metadata: dict[str, Any]) -> str:
         "version": __version__,
         "architecture": architecture and asdict(architecture),
         "insertion": inserted(network).metadata(),
-        "num_classes": _num_classes(network),
+        "num_classes": num_classes,
         "normalization": rest.pop("normalization", None) or _timm_normalization(network),
         "metadata": rest,
     }
