@@ -1,5 +1,6 @@
 """The promises of a run: repeatable, resumable to the bit, polite to signals, careful with the disk."""
 
+import itertools
 import json
 import os
 import random
@@ -8,8 +9,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from recalib.errors import RecalibError, WorkFailed
@@ -185,3 +188,31 @@ def test_missing_data_is_named_before_anything_is_written(make_job, tmp_path):
     with pytest.raises(RecalibError, match="nowhere holds no cifar10"):
         run(job)
     assert not job.folder.exists()
+
+
+def test_a_device_that_is_not_there_is_named(make_job):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has it")
+    with pytest.raises(RecalibError, match="accelerator 'cuda', devices 1: "):
+        run(replace(make_job(), accelerator="cuda"))
+
+
+def test_a_batch_that_no_training_images_fill_is_refused(make_job):
+    with pytest.raises(RecalibError, match="batch 200: gives 1 processes no whole batch"):
+        run(make_job(batch=200, drop_last=True))
+
+
+def test_a_folder_of_images_is_trained_on_and_what_cannot_be_read_is_named(make_job, tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    for half, name in itertools.product(("train", "val"), ("cat", "dog")):
+        folder = tmp_path / "images" / half / name
+        folder.mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(draw.integers(0, 256, (40, 44, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    broken = tmp_path / "images" / "train" / "dog" / "2.png"
+    broken.write_bytes(b"no image")
+    job = replace(make_job(dataset="imagenet", image_size=32, batch=4, workers=0), data=tmp_path / "images")
+    assert run(job).metrics["unreadable"] == [str(broken)]
+    assert f"1 images could not be read and were replaced: {broken}" in capsys.readouterr().out
+    with pytest.raises(WorkFailed, match=r"dog/2.png cannot be read"):
+        run(replace(job, name="strict", strict=True))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 import tyro
 
+from recalib.errors import RecalibError
 from recalib.runs import environment, write_json
 from recalib.training.evaluation import Evaluation, evaluate
 from recalib.training.scores import mcnemar
@@ -69,8 +70,17 @@ def _evaluate(given: Arguments, checkpoint: Path) -> Evaluation:
     return evaluate(
         checkpoint, given.data, model=given.model, normalization=given.normalization, dataset=given.dataset,
         image_size=given.image_size, limit=given.limit, workers=given.workers,
-        device=torch.device(given.device) if given.device else None,
+        device=_device(given.device),
     )  # fmt: skip
+
+
+def _device(name: str | None) -> torch.device | None:
+    if name is None:
+        return None
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise RecalibError(f"device {name!r}: {str(error).splitlines()[0]}") from None
 
 
 def _say(result: dict[str, Any]) -> None:

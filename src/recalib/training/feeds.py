@@ -109,20 +109,26 @@ def open_feeds(job: Job, device: torch.device, share: Share = (0, 1)) -> Feeds:
     Raises:
         RecalibError: naming the file that is missing, truncated or mislabelled.
     """
+    recipe = job.recipe
+    test, classes = open_test(job.data, recipe, device, share, job.workers)
+    train = _open_train(job, classes, device, share)
+    if len(train) == 0 or recipe.batch < share[1]:
+        raise RecalibError(f"batch {recipe.batch}: gives {share[1]} processes no whole batch of the training images")
+    return Feeds(train, test, classes)
+
+
+def _open_train(job: Job, classes: tuple[str, ...], device: torch.device, share: Share) -> TrainBatches:
     recipe, kind = job.recipe, normalization(job.recipe.normalization or "")
-    test = open_test(job.data, recipe, device, share, job.workers)
     common: dict[str, Any] = {"device": device, "seed": recipe.seed, "drop_last": recipe.drop_last, "share": share}
-    if recipe.dataset == "imagenet":
-        folder = read_folder(job.data, train=True, limit=recipe.limit)
-        if folder.classes != test[1]:
-            differ = sorted({*folder.classes} ^ {*test[1]})
-            raise RecalibError(
-                f"{job.data}/train and val have different classes: {', '.join(differ[:5])} is in one only"
-            )
-        common |= {"size": recipe.image_size, "workers": job.workers, "strict": job.strict}
-        return Feeds(FolderTrain(folder, kind, recipe.batch, **common), *test)
-    images = read_cifar(job.data, recipe.dataset or "cifar10", train=True).first(recipe.limit)
-    return Feeds(ResidentTrain(images, kind, recipe.batch, **common), *test)
+    if recipe.dataset != "imagenet":
+        images = read_cifar(job.data, recipe.dataset or "cifar10", train=True).first(recipe.limit)
+        return ResidentTrain(images, kind, recipe.batch, **common)
+    folder = read_folder(job.data, train=True, limit=recipe.limit)
+    if folder.classes != classes:
+        differ = ", ".join(sorted({*folder.classes} ^ {*classes})[:5])
+        raise RecalibError(f"{job.data}/train and val have different classes: {differ} is in one only")
+    common |= {"size": recipe.image_size, "workers": job.workers, "strict": job.strict}
+    return FolderTrain(folder, kind, recipe.batch, **common)
 
 
 def open_test(

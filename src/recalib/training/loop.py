@@ -158,7 +158,7 @@ class Training:
 
     def _count(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         correct = (logits.detach().argmax(1) == labels).sum()
-        size = torch.as_tensor(len(labels), device=labels.device)
+        size = torch.full((), len(labels), device=labels.device)
         self.totals += torch.stack([loss.detach() * size, correct, size]).to(self.totals.dtype)
 
     def _sum_totals(self) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from recalib.data import seed_for
-from recalib.errors import WorkFailed
+from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import RunFolder, StopRequest, check_trackers, open_trackers, stop_on_signals
 from recalib.training.feeds import open_feeds, resolved
 from recalib.training.job import MAY_DIFFER, Job
@@ -50,11 +50,7 @@ def run(job: Job, *, resume: bool = False) -> Outcome:
     """
     check_trackers(job.track)
     job = resolved(job)
-    fabric = Fabric(
-        accelerator=job.accelerator, devices=job.devices, precision=job.recipe.precision,
-        strategy="ddp" if job.devices > 1 else "auto",
-    )  # fmt: skip
-    fabric.launch()
+    fabric = launched(job)
     feeds = open_feeds(job, fabric.device, (fabric.global_rank, fabric.world_size))
     torch.manual_seed(seed_for(job.recipe.seed))
     training = Training(fabric, build_network(job.recipe, len(feeds.classes)), job.recipe, feeds)
@@ -64,6 +60,24 @@ def run(job: Job, *, resume: bool = False) -> Outcome:
     if begun:
         training.restore(folder.load())
     return _Run(job, training, folder, training.steps_done if begun else None).go()
+
+
+def launched(job: Job) -> Fabric:
+    """Device, precision and processes of a job; from here on every process runs.
+
+    Raises:
+        RecalibError: for a device that this machine does not have.
+    """
+    strategy = "ddp" if job.devices > 1 else "auto"
+    try:
+        fabric = Fabric(
+            accelerator=job.accelerator, strategy=strategy, devices=job.devices, precision=job.recipe.precision
+        )
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RecalibError(f"accelerator {job.accelerator!r}, devices {job.devices}: {reason}") from None
+    fabric.launch()
+    return fabric
 
 
 class _Run:
