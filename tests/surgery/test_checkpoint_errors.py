@@ -1,10 +1,12 @@
 """What does not fit is named in one line, and a given model is then as it was."""
 
+import json
 import logging
 import pickle
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import resnet18, resnet34, resnet50
@@ -88,7 +90,8 @@ def test_safetensors_are_read_under_any_name(tmp_path, small):
 def test_wrappers_and_prefixes_are_taken_off(small, wrapper, prefix):
     inner = {prefix + key: tensor for key, tensor in small.items()}
     info = inspect_checkpoint({"epoch": 3, wrapper: inner, "optimizer": {"state": {}}})
-    assert (info.architecture, info.unexpected, info.metadata) == ("cifar_resnet8", (), {"epoch": 3})
+    assert (info.architecture, info.unexpected) == ("cifar_resnet8", ())
+    assert info.metadata == {"epoch": 3, "optimizer": "(dict, not read)"}
 
 
 def test_a_file_without_a_state_dict_names_what_it_has(tmp_path):
@@ -102,6 +105,15 @@ def test_a_file_without_a_state_dict_names_what_it_has(tmp_path):
 def test_a_broken_header_is_named(tmp_path, small, header):
     save_file(small, tmp_path / "x.safetensors", {"recalib": header})
     assert "its header is broken" in refuse(tmp_path / "x.safetensors")
+
+
+def test_a_header_cannot_make_a_library_read_another_file(tmp_path, small):
+    save_checkpoint(cifar_resnet(8), tmp_path / "x.safetensors")
+    with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
+        header = json.loads(file.metadata()["recalib"])
+    header["architecture"] = {"name": "resnet18", "options": {"checkpoint_path": "/etc/passwd"}}
+    save_file(small, tmp_path / "x.safetensors", {"recalib": json.dumps(header)})
+    assert "unknown option of a stored network 'checkpoint_path'" in refuse(tmp_path / "x.safetensors")
 
 
 # ---- networks -------------------------------------------------------------------------------------------------------

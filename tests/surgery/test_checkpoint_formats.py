@@ -373,7 +373,7 @@ def test_bottlenecks_get_the_kernels_of_the_weights_whatever_the_file_says():
     file = bangguwu(state_of(reference))
     info = inspect_checkpoint(file)
     assert (info.architecture, info.kernels, info.modules) == ("torchvision:resnet50", (3, 5, 5, 7), 16)
-    assert info.metadata == {"epoch": 100, "arch": "se_resnet50", "best_prec1": 77.5}
+    assert {"epoch": 100, "arch": "se_resnet50", "best_prec1": 77.5}.items() <= info.metadata.items()
     loaded = load_checkpoint(file)
     assert inserted(loaded).parameters == 80  # ECANet's README: "80 parameters"
     assert_same(loaded, reference, 32)

@@ -196,9 +196,10 @@ def test_a_half_precision_network_comes_back_in_the_precision_of_the_model_it_is
     assert load_checkpoint(path, model=cifar_resnet(8).double()).fc.weight.dtype == torch.float64
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(path, monkeypatch):
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(path, monkeypatch, step):
     save_checkpoint(cifar_resnet(8), path, epoch=1)
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(os, step, lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(WorkFailed, match=r"network.safetensors: cannot be written \(No space left on device\)"):
         save_checkpoint(cifar_resnet(8), path, epoch=2)
     assert inspect_checkpoint(path).metadata == {"epoch": 1}

@@ -14,34 +14,40 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.feature_extraction import create_feature_extractor
+from torchvision.models.mobilenetv3 import InvertedResidualConfig
+from torchvision.models.resnet import BasicBlock
 
 from recalib.surgery import insert_, inserted, remove_
 
 
-def resnet18():
-    return torchvision.models.resnet18(num_classes=10)
+def resnet():
+    return torchvision.models.ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10)
 
 
 def mobilenet():
-    return torchvision.models.mobilenet_v3_small(num_classes=10)
+    blocks = [
+        InvertedResidualConfig(16, 3, 16, 16, True, "RE", 1, 1, 1),
+        InvertedResidualConfig(16, 5, 32, 24, True, "HS", 2, 1, 1),
+    ]
+    return torchvision.models.MobileNetV3(blocks, last_channel=32, num_classes=10)
 
 
-def timm_resnet18():
-    return timm.create_model("resnet18", num_classes=10, zero_init_last=False)
+def timm_resnet():
+    return timm.models.ResNet(timm.models.resnet.BasicBlock, (1, 1, 1, 1), num_classes=10, zero_init_last=False)
 
 
 def convnext():
     return timm.create_model("convnext_atto", num_classes=10, depths=(1, 1, 1, 1))
 
 
-NORMS = ["bn1", "layer1.0.bn2", "layer3.1.bn1"]
+NORMS = ["bn1", "layer1.0.bn2", "layer3.0.bn1"]
 INSERTED = {
-    "torchvision ResNet": (resnet18, {}),
+    "torchvision ResNet": (resnet, {}),
     "torchvision MobileNetV3": (mobilenet, {}),
-    "timm ResNet": (timm_resnet18, {}),
+    "timm ResNet": (timm_resnet, {}),
     "timm ConvNeXt": (convnext, {}),
-    "named norms": (resnet18, {"where": NORMS}),
-    "a named stage, before": (resnet18, {"where": ["layer2"], "position": "before"}),
+    "named norms": (resnet, {"where": NORMS}),
+    "a named stage, before": (resnet, {"where": ["layer2"], "position": "before"}),
 }
 
 
@@ -107,7 +113,7 @@ def test_pickling_by_torch_save(model, images):
 
 
 def test_a_pickled_network_loads_in_a_fresh_process(tmp_path, images):
-    model = resnet18().eval()
+    model = resnet().eval()
     insert_(model, "se")
     insert_(model, "ab", where=["bn1"])
     torch.save({"model": model, "images": images, "expected": model(images)}, tmp_path / "model.pt")
@@ -173,7 +179,7 @@ def test_functional_calls_with_other_weights(model, images):
 
 @pytest.mark.parametrize("name", ["eca", "se", "srm", "gct", "ge", "timm:se"])
 def test_feature_extraction(name, images, lively):
-    model = lively(resnet18()).eval()
+    model = lively(resnet()).eval()
     insert_(model, name)
     features = create_feature_extractor(model, {"layer2": "half", "fc": "end"})(images)
     torch.testing.assert_close(features["end"], model(images))
@@ -189,7 +195,7 @@ def test_feature_extraction_of_every_kind_of_network(model, images):
 
 @pytest.mark.parametrize("options", [{"mode": "l1"}, {"kernel_size": (16, 8, 4, 2)}], ids=["gct l1", "ge full"])
 def test_feature_extraction_with_mechanisms_outside_the_contract(options, images):
-    model = resnet18().eval()
+    model = resnet().eval()
     insert_(model, "gct" if "mode" in options else "ge", **options)
     torch.testing.assert_close(create_feature_extractor(model, ["fc"])(images)["fc"], model(images))
 
@@ -209,7 +215,7 @@ def test_insertion_into_timms_feature_networks(name, images, lively):
 def test_timms_feature_networks_made_after_insertion(images, lively):
     from timm.models._features import FeatureGetterNet, FeatureListNet
 
-    model = lively(timm_resnet18()).eval()
+    model = lively(timm_resnet()).eval()
     insert_(model, "se")
     lively(model)
     expected = model.forward_features(images)

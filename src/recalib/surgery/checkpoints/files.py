@@ -28,7 +28,7 @@ class Contents:
     Attributes:
         name: what to call it in a message.
         tensors: by name, without the prefixes that DDP, torch.compile and detectors add.
-        beside: what the file says beside the tensors, such as ``epoch``; plain values only.
+        beside: what the file says beside the tensors, such as ``epoch``; of what is no plain value, only the type.
         header: the text of a safetensors header, by key.
     """
 
@@ -98,17 +98,17 @@ def _unwrap(name: str, loaded: Mapping[str, Any]) -> Contents:
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise RecalibError(f"{name}: holds no state dict; its entries are {', '.join(map(str, loaded)) or 'none'}")
-    entries = {**loaded, **state}.items()
-    beside = {key: _plain(value) for key, value in entries if key not in tensors and not isinstance(value, Mapping)}
-    return Contents(name, _strip(tensors), {key: value for key, value in beside.items() if value is not None})
+    rest = {key: value for key, value in {**loaded, **state}.items() if key not in tensors and value is not state}
+    return Contents(name, _strip(tensors), {str(key): _plain(value) for key, value in rest.items()})
 
 
-def _plain(value: object) -> object:
+def _plain(value: object) -> str | int | float:
+    """A value that JSON has, or a word on one that is not read."""
     if isinstance(value, Tensor) and value.numel() == 1:
         return _plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no number for it
-    return value if isinstance(value, str | int | float) else None
+        return str(value)
+    return value if isinstance(value, str | int | float) else f"({type(value).__name__}, not read)"
 
 
 def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recalib.errors import RecalibError
+from recalib.errors import RecalibError, unknown
 from recalib.models import create_model
 
 DEPTHS: dict[str, dict[tuple[int, ...], int]] = {  # blocks of each stage, by block, of the networks that have a name
@@ -21,6 +21,7 @@ DEPTHS: dict[str, dict[tuple[int, ...], int]] = {  # blocks of each stage, by bl
         (3, 24, 36, 3): 200,
     },
 }
+OPTIONS = frozenset({"layers", "cardinality", "base_width", "stem_type", "stem_width", "avg_down", "width_mult"})
 CLASSIFIERS = ("fc", "classifier.1")  # of the networks that are told by keys
 
 
@@ -30,13 +31,18 @@ class Architecture:
 
     Attributes:
         name: as `recalib.models.create_model` takes it.
-        options: further arguments of the constructor.
+        options: further arguments of the constructor; of `OPTIONS` only, since headers of files come from anyone.
         stride_in_1x1: bottlenecks stride in their first convolution, as the first ResNets did, not in the 3x3.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     stride_in_1x1: bool = False
+
+    def __post_init__(self) -> None:
+        for option in self.options:
+            if option not in OPTIONS:
+                raise unknown("option of a stored network", option, OPTIONS)
 
     def build(self, num_classes: int | None = None) -> nn.Module:
         """The network with fresh weights.
