@@ -4,7 +4,7 @@ from recalib.runs.atomic import write_atomically, write_json, write_text
 from recalib.runs.environment import code_version, environment
 from recalib.runs.folder import RunFolder, read_config, read_state
 from recalib.runs.signals import StopRequest, stop_on_signals
-from recalib.runs.trackers import Tracker, check_trackers, open_trackers
+from recalib.runs.trackers import Tracker, check_trackers, open_trackers, read_metrics
 
 __all__ = [
     "RunFolder",
@@ -15,6 +15,7 @@ __all__ = [
     "environment",
     "open_trackers",
     "read_config",
+    "read_metrics",
     "read_state",
     "stop_on_signals",
     "write_atomically",

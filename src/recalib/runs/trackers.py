@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from recalib.errors import RecalibError, WorkFailed, unknown
 from recalib.runs.atomic import write_text
 
+METRICS = "metrics.jsonl"
+
 
 class Tracker(Protocol):
     """Takes a row of metrics at a step."""
@@ -123,7 +125,13 @@ def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any
         config: for trackers that show it.
         step: that of the checkpoint the run goes on from, None for a beginning.
     """
-    return [JsonLines(folder / "metrics.jsonl", step), *[TRACKERS[name](folder, config) for name in names]]
+    return [JsonLines(folder / METRICS, step), *[TRACKERS[name](folder, config) for name in names]]
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Rows of a run's metrics.jsonl, oldest first; none where it has not begun."""
+    file = folder / METRICS
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def _step(line: str) -> float:

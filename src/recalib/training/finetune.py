@@ -1,6 +1,5 @@
 """Attention put into a trained network and fine-tuned: Klomp et al.'s Table 3."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from recalib.attention.catalogue import CATALOGUE, canonical_name
 from recalib.errors import RecalibError
-from recalib.runs import read_config
+from recalib.runs import read_config, read_metrics
 from recalib.training.job import Job
 
 BASELINE = "baseline"
@@ -61,7 +60,7 @@ def table(folders: Iterable[Path]) -> list[Row]:
 
 def _row(folder: Path) -> Row:
     recipe = read_config(folder)["recipe"]
-    rows: list[dict[str, Any]] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = read_metrics(folder)
     initialized = next(row["initialized_top1"] for row in rows if "initialized_top1" in row)
     module = recipe["attention"] or BASELINE
     identity = recipe["identity"] or (module != BASELINE and _identity_anyway(module))

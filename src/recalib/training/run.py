@@ -1,6 +1,5 @@
 """A job from its folder to its result: started, checkpointed, stopped, resumed, rolled back."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from lightning_fabric import Fabric
 
 from recalib.data import seed_for
 from recalib.errors import RecalibError, WorkFailed
-from recalib.runs import RunFolder, StopRequest, check_trackers, open_trackers, stop_on_signals
+from recalib.runs import RunFolder, StopRequest, check_trackers, open_trackers, read_metrics, stop_on_signals
 from recalib.training.feeds import open_feeds, resolved
 from recalib.training.job import MAY_DIFFER, Job
 from recalib.training.loop import NotFiniteError, Training
@@ -197,8 +196,8 @@ class _Run:
 
     def _outcome(self, finished: bool, stop: StopRequest) -> Outcome:
         training, path = self.training, self.folder.path
-        rows = (path / "metrics.jsonl").read_text().splitlines() if self.first else []
-        metrics = {**json.loads(rows[-1]), "best_top1": training.best} if rows else {}
+        rows = read_metrics(path) if self.first else []
+        metrics = {**rows[-1], "best_top1": training.best} if rows else {}
         if metrics.get("unreadable"):
             names = metrics["unreadable"]
             print(f"{len(names)} images could not be read and were replaced: {', '.join(names[:10])}")

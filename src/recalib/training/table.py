@@ -1,6 +1,5 @@
 """Mean and deviation over seeds, in the form of Klomp et al.'s Table 1."""
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recalib.errors import RecalibError
-from recalib.runs import read_config
+from recalib.runs import read_config, read_metrics
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,7 @@ def _mean_std(values: list[float]) -> tuple[float, float]:
 
 
 def _epochs(folder: Path) -> list[dict[str, Any]]:
-    file = folder / "metrics.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    return [row for row in rows if "top1" in row]
+    return [row for row in read_metrics(folder) if "top1" in row]
 
 
 def _setting(config: dict[str, Any]) -> dict[str, Any]:
