@@ -153,7 +153,7 @@ def test_a_cell_without_a_time_says_why(open_page, report):
     assert texts(page, "td.bad") == ["unsupported"]
     problems = texts(page, ".problems li")
     assert problems == [
-        "noisy: the samples vary by 4.1 % (more than 2.5 %)\nresnet50, srm, eager, as inserted",
+        "noisy\nresnet50, srm, eager, as inserted: the samples vary by 4.1 % (more than 2.5 %)",
         "unsupported: operator ReduceL2 with dynamic axes is not supported\nresnet50, gct, openvino, deployed",
     ]
 

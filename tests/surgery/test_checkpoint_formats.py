@@ -13,7 +13,8 @@ from torchvision.models import mobilenet_v2
 from torchvision.models import resnet as tv
 
 from recalib import RecalibError
-from recalib.surgery import inserted, inspect_checkpoint, load_checkpoint
+from recalib.models import cifar_resnet
+from recalib.surgery import insert_, inserted, inspect_checkpoint, load_checkpoint, save_checkpoint
 
 CLASSES = 11
 
@@ -409,8 +410,6 @@ def test_gct_stands_before_every_convolution_of_a_resnet_that_strides_in_the_1x1
 
 
 def test_a_converted_network_is_saved_and_comes_back(tmp_path):
-    from recalib.surgery import save_checkpoint
-
     for case in ("klomp multise", "evgenykashin", "bangguwu mobilenet"):
         make, wrap, _, _ = ATTENDED[case]
         reference = lively_(make())
@@ -419,8 +418,6 @@ def test_a_converted_network_is_saved_and_comes_back(tmp_path):
 
 
 def test_gcts_strides_survive_saving(tmp_path):
-    from recalib.surgery import save_checkpoint
-
     reference = lively_(GCTResNet())
     save_checkpoint(load_checkpoint(state_of(reference)), tmp_path / "x.safetensors")
     assert_same(load_checkpoint(tmp_path / "x.safetensors"), reference, 64)
@@ -448,9 +445,17 @@ def test_attention_that_no_mechanism_has_is_named():
         load_checkpoint(strange)
 
 
-def test_a_bare_state_dict_that_may_be_one_of_two_mechanisms_asks_for_the_model():
-    from recalib.models import cifar_resnet
+@pytest.mark.parametrize("identity", [False, True])
+@pytest.mark.parametrize("name", ["eca", "eca_ns", "gct", "multi_se", "se", "se_var3", "srm"])
+def test_our_own_keys_without_a_header_show_the_mechanism(name, identity):
+    reference = cifar_resnet(8)
+    insert_(reference, name, identity=identity)
+    info = inspect_checkpoint(lively_(reference).state_dict())
+    assert (info.format, info.architecture, info.attention) == ("plain", "cifar_resnet8", name)
+    assert_same(load_checkpoint(state_of(reference)), reference, 32)
 
+
+def test_a_bare_state_dict_that_may_be_one_of_two_mechanisms_asks_for_the_model():
     for name in ("ab", "se_var2"):
         network = cifar_resnet(8, attention=name)
         with pytest.raises(RecalibError, match=r"AB's or SE-Var2's; .* model="):

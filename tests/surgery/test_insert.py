@@ -309,6 +309,7 @@ REFUSED = {
         r"kernel_size=\(3, 5, 5\) .* 4 stages \(0 to 3\)",
     ),
     "unknown stage": (resnet18, {4: "se"}, {}, r"unknown stage 4; there are 0, 1, 2, 3"),
+    "stages without sites": (resnet18, {3: "se"}, {"where": lambda site: site.stage == 0}, r"stages \[3\]: none of"),
     "an instance": (resnet18, SE(64), {}, r"type SE: give a name, or a class"),
     "no module": (resnet18, lambda channels: channels, {}, r"makes 64; attention is an nn.Module"),
     "unknown module": (resnet18, "se", {"where": ["layer1.2"]}, r"unknown module 'layer1.2'; did you mean layer1"),

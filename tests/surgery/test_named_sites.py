@@ -9,7 +9,7 @@ from torch import nn
 
 from recalib import RecalibError
 from recalib.attention import SE
-from recalib.surgery import Site, insert_, remove_
+from recalib.surgery import Site, insert_, inserted, remove_
 
 
 @pytest.fixture
@@ -127,9 +127,22 @@ def test_a_dry_run_leaves_mode_buffers_and_random_state_alone(images):
 
 def test_a_module_in_a_block_belongs_to_the_blocks_stage():
     model = torchvision.models.resnet18()
-    insertion = insert_(model, "eca", where=["layer1.0.bn1", "layer3.1.bn1", "layer4.0.bn1"], kernel_size=(3, 5, 7, 9))
-    assert [site.stage for site in insertion.sites] == [0, 2, 3]
-    assert [p.options["kernel_size"] for p in insertion.placements] == [3, 7, 9]
+    insertion = insert_(model, "eca", where=["layer3.1.bn1", "layer1.0.bn1"], kernel_size=(3, 5, 7, 9))
+    assert [site.stage for site in insertion.sites] == [0, 2]
+    assert [p.options["kernel_size"] for p in insertion.placements] == [3, 7]
+
+
+def test_an_insertion_is_in_the_networks_order():
+    model = torchvision.models.resnet18()
+    insertion = insert_(model, "ab", where=["maxpool", "layer2", "bn1"])
+    assert [site.name for site in insertion.sites] == ["bn1", "maxpool", "layer2"]
+    assert inserted(model) == insertion
+
+
+def test_a_module_without_weights_gets_attention_in_the_networks_precision():
+    model = torchvision.models.resnet18().double()
+    insert_(model, "se", where=["maxpool"])
+    assert {p.dtype for p in model.maxpool.attention.parameters()} == {torch.float64}
 
 
 def test_named_stages_are_stages():
@@ -145,6 +158,12 @@ def test_a_module_that_is_used_twice_stays_shared(images):
     assert model["a"] is model["b"][0]
     remove_(model)
     assert model["a"] is model["b"][0] is norm
+
+
+def test_two_names_of_one_module_are_refused():
+    norm = nn.BatchNorm2d(3)
+    with pytest.raises(RecalibError, match="b is the same module as another"):
+        insert_(nn.ModuleDict({"a": norm, "b": norm}), "ab", where=["a", "b"])
 
 
 def test_nested_places_keep_their_own_keys(images):

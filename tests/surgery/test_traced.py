@@ -26,6 +26,16 @@ class OwnBlock(nn.Module):
         return x + self.scale * self.act(self.norm(self.conv(x)))
 
 
+class FrozenBlock(OwnBlock):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.norm = torchvision.ops.FrozenBatchNorm2d(channels)
+
+
+def frozen():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), FrozenBlock(8))
+
+
 def own():
     return nn.Sequential(nn.Conv2d(3, 8, 3), OwnBlock(8), OwnBlock(8), nn.Conv2d(8, 16, 1), OwnBlock(16))
 
@@ -44,6 +54,7 @@ def gernet():
 
 NETWORKS = {  # network: its first sites, and the number of sites in each stage
     own: (["1.norm", "2.norm", "4.norm"], [2, 1]),
+    frozen: (["1.norm"], [1]),
     res2net: (["layer1.0.bn3", "layer2.0.bn3"], [1, 1, 1, 1]),
     sknet: (["layer1.0.conv2", "layer2.0.conv2"], [1, 1, 1, 1]),
     gernet: (["stages.0.0.conv2_kxk", "stages.1.0.conv2_kxk"], [1, 3, 7, 2, 1]),
@@ -106,8 +117,25 @@ def test_a_second_module_is_refused(model):
         insert_(model, "eca")
 
 
+def test_looking_for_sites_leaves_the_network_alone():
+    class Counting(OwnBlock):
+        def __init__(self, channels):
+            super().__init__(channels)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls.add_(1)
+            self.last = x
+            return super().forward(x)
+
+    model = nn.Sequential(Counting(8))
+    assert [site.name for site in sites(model)] == ["0.norm"]
+    assert model[0].calls == 0
+    assert not hasattr(model[0], "last")
+
+
 def test_there_is_no_tail_to_fuse(model):
-    with pytest.raises(RecalibError, match="no residual blocks whose tail"):
+    with pytest.raises(RecalibError, match="no residual blocks whose tail is known"):
         fuse_(model)
 
 

@@ -140,17 +140,17 @@ def _time(cell: Cell | None) -> dict[str, Any]:
 
 
 def _problems(cells: Sequence[Cell]) -> list[tuple[str, list[str]]]:
-    """Each warning and each reason why a cell has no time, with the cells it befell."""
+    """Each kind of warning and each reason why a cell has no time, with the cells it befell."""
     found: dict[str, list[str]] = {}
     for cell in cells:
         where = ", ".join((cell["model"], cell["module"], cell["runtime"], _STATES[bool(cell["deployed"])]))
-        texts = list(cell.get("warnings") or ())
+        for warning in cell.get("warnings") or ():
+            kind, _, detail = warning.partition(": ")
+            found.setdefault(kind, []).append(f"{where}: {detail}" if detail else where)
         if status := status_text(cell):
-            texts.append(": ".join(filter(None, (status, cell.get("message")))))
+            found.setdefault(": ".join(filter(None, (status, cell.get("message")))), []).append(where)
         if cell.get("complete") is False:
-            texts.append("incomplete: interrupted before its last round")
-        for text in texts:
-            found.setdefault(text, []).append(where)
+            found.setdefault("incomplete: interrupted before its last round", []).append(where)
     return list(found.items())
 
 

@@ -19,13 +19,15 @@ WRAPPERS = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel
 def attach(model: nn.Module, placements: Sequence[Placement], kinds: Sequence[Attention]) -> Insertion:
     """Make all modules, then put them in: an error leaves the model as it was."""
     ends = dict(blocks(model))
-    made = []
+    made: list[tuple[nn.Module, nn.Module]] = []
     for placement, kind in zip(placements, kinds, strict=True):
         name = placement.site.name
         outermost = module_named(model, name)
         host = ends.get(name, outermost) if placement.position == "end" else outermost
         _refuse_taken(name, outermost, host)
-        made.append((host, build(kind, placement.site.channels, host, placement.options)))
+        if any(host is other for other, _ in made):
+            raise RecalibError(f"{name} is the same module as another one of the names")
+        made.append((host, _build(model, host, placement, kind)))
     for placement, (host, module) in zip(placements, made, strict=True):
         if placement.position == "end" and placement.site.name in ends:
             swap_class(host)
@@ -37,6 +39,13 @@ def attach(model: nn.Module, placements: Sequence[Placement], kinds: Sequence[At
         host.__dict__["placement"] = asdict(placement)
     parameters = {id(p): p.numel() for _, module in made for p in module.parameters()}
     return Insertion(tuple(placements), sum(parameters.values()))
+
+
+def _build(model: nn.Module, host: nn.Module, placement: Placement, kind: Attention) -> nn.Module:
+    """A module in the device and precision of its host's weights, or else of the model's, and in the host's mode."""
+    weights = (p for module in (host, model) for p in module.parameters() if p.is_floating_point())
+    module = build(kind, placement.site.channels, placement.options, like=next(weights, torch.empty(0)))
+    return module.train(host.training)
 
 
 def _refuse_taken(name: str, outermost: nn.Module, host: nn.Module) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from recalib.attention import CATALOGUE, Blended, create_attention
 from recalib.attention.base import Described
@@ -47,25 +47,24 @@ def per_stage(attention: Attention, options: Mapping[str, Any], stages: int) -> 
     return [{k: v[i] if isinstance(v, (tuple, list)) else v for k, v in spelled.items()} for i in range(stages)]
 
 
-def build(attention: Attention, channels: int, like: nn.Module, options: Mapping[str, Any]) -> nn.Module:
-    """A module for maps of so many channels, in the mode, device and precision of another module.
+def build(attention: Attention, channels: int, options: Mapping[str, Any], like: Tensor) -> nn.Module:
+    """A module for maps of so many channels, in the device and precision of a tensor.
 
     Args:
         attention: what to make.
         channels: C.
-        like: the block or module that it goes to.
-        options: what the attention takes; ``identity`` is honoured by every attention.
+        options: what the attention takes; ``identity`` works for every attention.
+        like: a weight of the network.
 
     Raises:
         RecalibError: for an unknown name or option, or a factory that makes no module.
     """
-    weight = next((p for p in like.parameters() if p.is_floating_point()), torch.empty(0))
-    with torch.device(weight.device):
+    with torch.device(like.device):
         if isinstance(attention, str):
             module = create_attention(attention, channels, **options)
         else:
             module = _call(attention, channels, dict(options))
-    return module.to(device=weight.device, dtype=weight.dtype).train(like.training)
+    return module.to(device=like.device, dtype=like.dtype)
 
 
 def _call(factory: Factory, channels: int, options: dict[str, Any]) -> nn.Module:

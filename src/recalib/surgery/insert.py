@@ -52,13 +52,13 @@ def insert_(
         eca(kernel_size=3) at 3 sites, eca(kernel_size=5) at 10 sites, eca(kernel_size=7) at 3 sites: 80 parameters
     """
     refuse_finished(model, "insert_")
-    found, chosen = _choose(model, where, position)
-    if identity:
-        options["identity"] = True
-    recipes = _recipes(attention, options, 1 + max(site.stage for site in found))
-    place = "end" if where is None or callable(where) else position
+    chosen, stages = _choose(model, where, position)
+    recipes = _recipes(attention, {**options, "identity": True} if identity else options, stages)
     plan = [(site, *recipes[site.stage]) for site in chosen if site.stage in recipes]
-    placements = [Placement(site, name_of(kind), chosen, place) for site, kind, chosen in plan]
+    if not plan:
+        raise RecalibError(f"attention for the stages {sorted(recipes)}: none of the chosen sites is in one of these")
+    place = "end" if where is None or callable(where) else position
+    placements = [Placement(site, name_of(kind), settings, place) for site, kind, settings in plan]
     return attach(model, placements, [kind for _, kind, _ in plan])
 
 
@@ -122,22 +122,21 @@ def fuse_(model: nn.Module) -> None:
 
 def _choose(
     model: nn.Module, where: Callable[[Site], bool] | Sequence[str] | None, position: Position
-) -> tuple[list[Site], list[Site]]:
-    """All sites, from which stages are counted, and those to insert at."""
+) -> tuple[list[Site], int]:
+    """The sites to insert at, and the number of stages of the network."""
     if position not in ("after", "before"):
         raise unknown("position", position, ("after", "before"))
     if where is not None and not callable(where):
-        named = named_sites(model, [where] if isinstance(where, str) else where, position)
-        if not named:
+        if not where:
             raise RecalibError("where=[] names no module")
-        return named, named
+        return named_sites(model, [where] if isinstance(where, str) else where, position)
     if position == "before":
         raise RecalibError("position='before' needs where=[names of modules]")
     found = _default_sites(model)
     chosen = [site for site in found if where is None or where(site)]
     if not chosen:
         raise RecalibError(f"where leaves none of the {len(found)} sites, from {found[0]} to {found[-1]}")
-    return found, chosen
+    return chosen, 1 + found[-1].stage
 
 
 def _default_sites(model: nn.Module) -> list[Site]:

@@ -56,8 +56,8 @@ class Insertion:
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "Insertion":
         """The insertion that `metadata` describes."""
-        placements = (Placement(**{**p, "site": Site(**p["site"])}) for p in metadata["placements"])
-        return cls(tuple(placements), metadata["parameters"])
+        placements = tuple(_recorded(p["site"]["name"], p) for p in metadata["placements"])
+        return cls(placements, metadata["parameters"])
 
     def __str__(self) -> str:
         kinds = Counter(_spelled(placement) for placement in self.placements)
@@ -69,14 +69,21 @@ def inserted(model: nn.Module) -> Insertion:
     """The attention modules that are in a network now, whoever put them there."""
     placements = []
     parameters: dict[int, int] = {}
-    defaults = {site.name: site for site in sites(model)}
     for name, host in hosts(model):
         parameters |= {id(p): p.numel() for p in host.attention.parameters()}
-        record = getattr(host, "placement", None) or asdict(
-            Placement(defaults[name], name_of(type(host.attention)), {}, "end")
-        )
-        placements.append(Placement(**{**record, "site": Site(**{**record["site"], "name": name})}))
+        placements.append(_recorded(name, host.placement) if hasattr(host, "placement") else _seen(model, name, host))
     return Insertion(tuple(placements), sum(parameters.values()))
+
+
+def _recorded(name: str, placement: Mapping[str, Any]) -> Placement:
+    """What `attach` wrote down, under the name that the block has now."""
+    return Placement(**{**placement, "site": Site(**{**placement["site"], "name": name})})
+
+
+def _seen(model: nn.Module, name: str, host: Any) -> Placement:
+    """What can be said of a module that a network was built with."""
+    site = next(site for site in sites(model) if site.name == name)
+    return Placement(site, name_of(type(host.attention)), {}, "end")
 
 
 def hosts(model: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from recalib.errors import unknown
@@ -62,20 +62,26 @@ def blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield without_wrappers(name), module
 
 
-def named_sites(model: nn.Module, names: Sequence[str], position: Position) -> list[Site]:
-    """Sites after or before modules given by name; a module inside a known block belongs to the block's stage.
+def named_sites(model: nn.Module, names: Sequence[str], position: Position) -> tuple[list[Site], int]:
+    """Sites after or before modules given by name, in the network's order, and the number of stages.
+
+    If all are inside of blocks, they belong to the stages of these; else they form stages as the default sites do.
 
     Raises:
         RecalibError: for a name that does not exist, or whose channels cannot be found out.
     """
+    order = {without_wrappers(name): i for i, (name, _) in enumerate(model.named_modules())}
+    names = sorted(dict.fromkeys(names), key=lambda name: order.get(name, len(order)))
     declared = {name: _declared_channels(module_named(model, name), position) for name in names}
     lacking = [name for name, channels in declared.items() if channels is None]
     observed = observed_channels(model, lacking, position) if lacking else {}
     found = {name: channels or observed[name] for name, channels in declared.items()}
     homes = sites(model)
-    inherited = [next((home.stage for home in homes if f"{name}.".startswith(f"{home.name}.")), None) for name in found]
-    stages = [stage for stage in inherited if stage is not None]
-    return _sites(found, stages if len(stages) == len(found) else _stages(found, found.values()))
+    inherited = [home.stage for name in found for home in homes if f"{name}.".startswith(f"{home.name}.")]
+    if len(inherited) == len(found):
+        return _sites(found, inherited), 1 + homes[-1].stage
+    stages = _stages(found, found.values())
+    return _sites(found, stages), 1 + max(stages)
 
 
 def module_named(model: nn.Module, name: str) -> nn.Module:
@@ -117,5 +123,7 @@ def _declared_channels(module: nn.Module, position: Position) -> int | None:
         return module.num_features
     if isinstance(module, nn.GroupNorm):
         return module.num_channels
+    if isinstance(statistics := getattr(module, "running_mean", None), Tensor):  # torchvision's frozen norms
+        return len(statistics)
     channels = getattr(module, "out_channels" if position == "after" else "in_channels", None)
     return channels if isinstance(channels, int) else channels_of(module) if position == "after" else None

@@ -1,5 +1,6 @@
 """The end of the residual branch in blocks that nobody has described, found in the graph of their forward."""
 
+import copy
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +23,7 @@ def traced_branches(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
         if type(block).__module__.startswith("torch.nn."):
             continue
         try:
-            graph = _OneLevel().trace(block)
+            graph = _OneLevel().trace(copy.copy(block))  # a forward may leave what it sees in an attribute
         except Exception:  # whatever control flow over a symbolic value raises
             continue
         end = _branch_end(block, graph)
@@ -31,6 +32,8 @@ def traced_branches(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
 
 
 class _OneLevel(fx.Tracer):
+    proxy_buffer_attributes = True  # so that a forward that counts calls in a buffer does not count this one
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
 
@@ -75,8 +78,9 @@ def _depth(block: nn.Module, node: fx.Node) -> int:
 
 
 def _weighted(module: nn.Module | None) -> list[nn.Module]:
+    """The layers in a module that have parameters, or buffers as frozen norms do."""
     inside = [] if module is None else module.modules()
-    return [layer for layer in inside if any(True for _ in layer.parameters(recurse=False))]
+    return [layer for layer in inside if [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]]
 
 
 def _module(block: nn.Module, node: fx.Node) -> nn.Module | None:

@@ -41,11 +41,11 @@ class Recalibrated(nn.Module):
         """The module that this one replaces."""
         return self.get_submodule(_INNER)
 
-    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """What the module makes of its arguments, its output or its first argument recalibrated."""
         if self.position == "before":
-            return self._wrapped(self.attention(x), *args, **kwargs)
-        return self.attention(self._wrapped(x, *args, **kwargs))
+            return self._wrapped(self.attention(args[0]), *args[1:], **kwargs)
+        return self.attention(self._wrapped(*args, **kwargs))
 
     def state_dict(  # type: ignore[override]
         self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False

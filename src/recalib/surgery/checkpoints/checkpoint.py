@@ -75,7 +75,8 @@ class Checkpoint:
         """
         present = {placement.site.name for placement in inserted(network).placements}
         lacking = {name: what for name, what in self.attended.items() if name not in present}
-        found = self._sites(network, [name for name, what in lacking.items() if what.site is None])
+        unplaced = [name for name, what in lacking.items() if what.site is None]
+        found = self._sites(network, unplaced) if unplaced else {}
         placements = (
             Placement(what.site or found[name], what.name, what.options, what.position)
             for name, what in lacking.items()
@@ -86,7 +87,7 @@ class Checkpoint:
         found = {site.name: site for site in sites(network)}
         for position in ("after", "before"):
             named = [name for name in names if self.attended[name].position == position]
-            found |= {site.name: site for site in named_sites(network, named, position)} if named else {}
+            found |= {site.name: site for site in named_sites(network, named, position)[0]} if named else {}
         for name in names:
             if name not in found:
                 raise RecalibError(f"{self.name}: {unknown('place of attention', name, found)}")

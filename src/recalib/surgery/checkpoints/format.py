@@ -32,6 +32,9 @@ class Rule(NamedTuple):
     merge: Callable[..., Tensor] = lambda tensor: tensor
 
 
+_AS_IT_IS = Rule(r"([\s\S]*)", r"\1")
+
+
 @dataclass(frozen=True)
 class Format:
     """How a project stores networks with attention.
@@ -70,21 +73,21 @@ class Format:
         Raises:
             RecalibError: for tensors that do not go together, naming their keys.
         """
-        gathered: dict[str, list[str]] = {}
+        sources: dict[str, list[str]] = {}
         merges: dict[str, Callable[..., Tensor]] = {}
         for key in tensors:
-            target, merges_to = self._rule(key)
-            gathered.setdefault(target, []).append(key)
-            merges[target] = merges_to
-        return {target: self._merge(merges[target], sorted(keys), tensors) for target, keys in gathered.items()}
+            target, merge = self._rule(key)
+            sources.setdefault(target, []).append(key)
+            merges[target] = merge
+        return {target: self._merged(merges[target], sorted(keys), tensors) for target, keys in sources.items()}
 
     def _rule(self, key: str) -> tuple[str, Callable[..., Tensor]]:
-        for rule in self.rules:
+        for rule in (*self.rules, _AS_IT_IS):
             if match := re.fullmatch(rule.pattern, key):
                 return match.expand(rule.key), rule.merge
-        return key, Rule("", "").merge
+        raise AssertionError(key)
 
-    def _merge(self, merge: Callable[..., Tensor], keys: list[str], tensors: Mapping[str, Tensor]) -> Tensor:
+    def _merged(self, merge: Callable[..., Tensor], keys: list[str], tensors: Mapping[str, Tensor]) -> Tensor:
         try:
             return merge(*(tensors[key] for key in keys))
         except (RuntimeError, TypeError, ValueError):

@@ -89,7 +89,8 @@ def _num_classes(network: nn.Module, tensors: Mapping[str, Tensor]) -> int | Non
 
 
 def _kernels(insertion: Insertion) -> tuple[int, ...] | None:
-    sizes = [(p.site.stage, p.options["kernel_size"]) for p in insertion.placements if p.attention == "eca"]
+    ecas = [placement for placement in insertion.placements if placement.attention == "eca"]
+    sizes = [(eca.site.stage, eca.options["kernel_size"]) for eca in ecas if "kernel_size" in eca.options]
     by_stage = dict(sizes)
     if all(by_stage[stage] == size for stage, size in sizes):
         return tuple(by_stage.values()) or None

@@ -1,26 +1,24 @@
 """`save_checkpoint`: a network, and what is needed to build it again, in one safetensors file."""
 
-import contextlib
 import io
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Size, Tensor, nn
+from torch import Tensor, nn
 
 from recalib.errors import RecalibError, WorkFailed
 from recalib.surgery.attach import WRAPPERS
 from recalib.surgery.checkpoints.checkpoint import HEADER
-from recalib.surgery.checkpoints.networks import Architecture, classifier_of, recognise
+from recalib.surgery.checkpoints.identify import architecture_of, timm_config
+from recalib.surgery.checkpoints.networks import Architecture, classifier_of
 from recalib.surgery.insertion import inserted
-from recalib.surgery.wrap import without_wrappers
 from recalib.version import __version__
 
 LOG = logging.getLogger("recalib")
@@ -62,7 +60,7 @@ def save_backbone(model: nn.Module, path: str | PathLike[str], **metadata: Any) 
     network, path = _inside(model), Path(path)
     classifier = classifier_of(network)
     dropped = () if classifier is None else (f"{classifier[0]}.weight", f"{classifier[0]}.bias")
-    tensors = {key: tensor for key, tensor in network.state_dict().items() if key not in dropped}
+    tensors = {key: tensor.detach().cpu() for key, tensor in network.state_dict().items() if key not in dropped}
     if path.suffix == ".safetensors":
         _write(tensors, _header(network, None, metadata), path)
     else:
@@ -120,56 +118,13 @@ def _header(network: nn.Module, num_classes: int | None, metadata: dict[str, Any
         raise RecalibError(f"metadata of a checkpoint is plain data: {error}") from None
 
 
-def architecture_of(network: nn.Module) -> Architecture | None:
-    """What builds a network with these names, shapes and strides, attention aside; None where that cannot be told."""
-    form = _form(network)
-    for candidate in _candidates(network):
-        with torch.device("meta"), contextlib.suppress(RecalibError):  # a few are not built without memory
-            if _form(candidate.build(_num_classes(network))) == form:
-                return candidate
-    return None
-
-
 def _num_classes(network: nn.Module) -> int | None:
     classifier = classifier_of(network)
     return None if classifier is None else classifier[1].out_features
 
 
-def _candidates(network: nn.Module) -> Iterator[Architecture]:
-    if name := _timm_config(network).get("architecture"):
-        yield Architecture(name)
-    if recognised := recognise(network.state_dict()):
-        yield recognised
-        yield replace(recognised, stride_in_1x1=True)
-    family = type(network).__module__
-    if family.startswith("torchvision.models."):
-        from torchvision.models import get_model_builder, list_models
-
-        relatives = (name for name in list_models() if get_model_builder(name).__module__ == family)
-        yield from (Architecture(f"torchvision:{name}") for name in relatives)
-
-
-def _form(network: nn.Module) -> tuple[dict[str, Size], dict[str, Any]]:
-    """Shapes of a network's state and strides of its convolutions, attention aside."""
-    attention = tuple(f"{placement.site.name}.attention." for placement in inserted(network).placements)
-    modules = {without_wrappers(name): module for name, module in network.named_modules()}
-    return (
-        {key: tensor.shape for key, tensor in network.state_dict().items() if not key.startswith(attention)},
-        {
-            name: (module.stride, module.dilation)
-            for name, module in modules.items()
-            if isinstance(module, nn.Conv2d) and not name.startswith(attention)
-        },
-    )
-
-
-def _timm_config(network: nn.Module) -> dict[str, Any]:
-    config = getattr(network, "pretrained_cfg", None)
-    return config if isinstance(config, dict) else {}
-
-
 def _timm_normalization(network: nn.Module) -> list[Any] | None:
-    config = _timm_config(network)
+    config = timm_config(network)
     return [config["mean"], config["std"]] if "mean" in config and "std" in config else None
 
 
