@@ -7,8 +7,9 @@ from typing import Any, Literal
 import torch
 import tyro
 
+from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError
-from recalib.runs import environment, write_json
+from recalib.runs import environment
 from recalib.training.evaluation import Evaluation, evaluate
 from recalib.training.scores import mcnemar
 
@@ -61,8 +62,7 @@ def main(argv: list[str]) -> int:
         _say(result["against"])
         result["mcnemar"] = mcnemar(first.predictions.correct(), second.predictions.correct())
         _compare(result)
-    if given.json is not None:
-        write_json(given.json, {**result, "environment": environment()})
+    write_json(given.json, {**result, "environment": environment()})
     return 0
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from recalib.runs import environment, write_json
+from recalib.cli.json_file import write_json
+from recalib.runs import environment
 from recalib.training import Job, recipe, run
 from recalib.training.finetune import as_json, markdown, table, variants
 
@@ -51,11 +52,13 @@ def main(argv: list[str]) -> int:
     for job in variants(given.job, given.modules, given.starts):
         outcome = run(job, resume=given.resume)
         if outcome.stopped:
-            print(f"{outcome.stopped}; or the same command with --resume for the whole table")
+            if outcome.first:
+                print(f"{outcome.stopped}; or the same command with --resume for the whole table")
             return 0
         folders.append(outcome.folder)
+    if not outcome.first:
+        return 0
     rows = table(folders)
     print(markdown(rows))
-    if given.json is not None:
-        write_json(given.json, {"table": as_json(rows), "config": given.job.config(), "environment": environment()})
+    write_json(given.json, {"table": as_json(rows), "config": given.job.config(), "environment": environment()})
     return 0

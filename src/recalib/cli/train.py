@@ -6,8 +6,9 @@ from typing import Annotated
 
 import tyro
 
+from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError
-from recalib.runs import read_config, write_json
+from recalib.runs import read_config
 from recalib.training import RECIPES, Job, Outcome, job_from_config, recipe, run
 from recalib.training.repeat import run_seeds
 from recalib.training.table import as_json, finished_runs, markdown, table
@@ -45,11 +46,11 @@ def main(argv: list[str]) -> int:
     job, rest = starting_job(argv)
     arguments = parse(job, rest)
     if arguments.seeds > 1:
-        result = train_seeds(arguments)
+        write_json(arguments.json, train_seeds(arguments))
     else:
-        result = report(run(arguments.job, resume=arguments.resume))
-    if arguments.json is not None:
-        write_json(arguments.json, result)
+        outcome = run(arguments.job, resume=arguments.resume)
+        if outcome.first:
+            write_json(arguments.json, report(outcome))
     return 0
 
 

@@ -36,10 +36,12 @@ def variants(job: Job, modules: Sequence[str], starts: Sequence[str]) -> list[Jo
     Modules that are the identity at the start anyway come once.
 
     Raises:
-        RecalibError: where there are no weights to start from.
+        RecalibError: where there are no weights to start from, or nothing to insert.
     """
     if job.recipe.weights is None:
         raise RecalibError("which network? Give --weights FILE, a checkpoint or a run")
+    if not modules or not starts:
+        raise RecalibError("what should be inserted? Name one of --modules and of --starts at least")
     jobs = []
     for module in modules:
         once = module == BASELINE or _identity_anyway(module)

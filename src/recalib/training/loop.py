@@ -4,6 +4,7 @@ Every source of randomness is a function of (seed, epoch, step), and a checkpoin
 killed at any moment and resumed ends in the same bits, on a CPU, as one that was not.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -103,11 +104,17 @@ class Training:
             yield len(labels) * self.fabric.world_size
 
     def finish_epoch(self) -> dict[str, float]:
-        """Evaluate, begin the next epoch, and return the metrics of this one."""
+        """Evaluate, begin the next epoch, and return the metrics of this one.
+
+        Raises:
+            NotFiniteError: where the loss on the test set is not.
+        """
         loss, correct, images = self._sum_totals().tolist()
         rate = self.optimizer.param_groups[0]["lr"]
         metrics = {"epoch": self.epoch, "lr": rate, "train_loss": loss / images, "train_top1": 100 * correct / images}
         metrics |= self.evaluate()
+        if not math.isfinite(metrics["loss"]):
+            raise NotFiniteError
         self.best = max(self.best, metrics["top1"])
         self.epoch, self.step = self.epoch + 1, 0
         self.totals.zero_()

@@ -29,11 +29,13 @@ class Outcome:
         metrics: of its last epoch: top1, top5 and loss on the test set, ..., and ``best_top1``; empty in all
             processes but the first, and where no epoch was finished.
         stopped: where it was asked to stop before its end: where that was, and how to go on.
+        first: whether this is the process that speaks for all.
     """
 
     folder: Path
     metrics: dict[str, Any]
     stopped: str | None
+    first: bool
 
 
 def run(job: Job, *, resume: bool = False) -> Outcome:
@@ -201,11 +203,9 @@ class _Run:
         if metrics.get("unreadable"):
             names = metrics["unreadable"]
             print(f"{len(names)} images could not be read and were replaced: {', '.join(names[:10])}")
-        if finished:
-            return Outcome(path, metrics, None)
         name = stop.received.name if stop.received else "another process"
-        return Outcome(
-            path, metrics,
+        stopped = (
             f"stopped by {name} at epoch {training.epoch}, step {training.step}; "
-            f"go on with: recalib train --config {path / 'config.json'} --resume",
-        )  # fmt: skip
+            f"go on with: recalib train --config {path / 'config.json'} --resume"
+        )
+        return Outcome(path, metrics, None if finished else stopped, self.first)
