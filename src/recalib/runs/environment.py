@@ -19,7 +19,7 @@ def environment() -> dict[str, Any]:
         "code": code_version(),
         "command": ["recalib", *sys.argv[1:]],
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: version_of(name) for name in PACKAGES},
         "threads": torch.get_num_threads(),
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
