@@ -1,1 +1,25 @@
-"""TODO."""
+"""Images to train and measure on: CIFAR on the device, ImageNet as folders."""
+
+from recalib.data.cifar import Images, find_cifar, read_cifar
+from recalib.data.imagenet import FolderTest, FolderTrain, read_folder
+from recalib.data.normalization import NORMALIZATIONS, Normalization, normalization, normalization_name
+from recalib.data.order import Share, generator_for, seed_for
+from recalib.data.resident import ResidentTest, ResidentTrain
+
+__all__ = [
+    "NORMALIZATIONS",
+    "FolderTest",
+    "FolderTrain",
+    "Images",
+    "Normalization",
+    "ResidentTest",
+    "ResidentTrain",
+    "Share",
+    "find_cifar",
+    "generator_for",
+    "normalization",
+    "normalization_name",
+    "read_cifar",
+    "read_folder",
+    "seed_for",
+]

@@ -1,0 +1,104 @@
+"""``recalib evaluate``: accuracy of a checkpoint or run, with its uncertainty, and against another."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+
+from recalib.cli.json_file import write_json
+from recalib.errors import RecalibError
+from recalib.runs import environment
+from recalib.training.evaluation import Evaluation, evaluate
+from recalib.training.scores import mcnemar
+
+EXAMPLE = """Evaluate a checkpoint, ours or another project's, or a run.
+
+  recalib evaluate --checkpoint resnet20-12fca82f.th --data DIR --json OUT.json
+  recalib evaluate --checkpoint runs/A --against runs/B --data DIR"""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Flags of the command.
+
+    Attributes:
+        checkpoint: a file in a format that is known here, or a run's folder.
+        data: folder with cifar-10-batches-bin or -py, cifar-100-binary or -python, or ImageNet's val.
+        against: another checkpoint or run, compared image by image (McNemar's test).
+        model: the network, where the checkpoint does not tell it.
+        normalization: of the input (cifar, imagenet, tensorflow), instead of what the checkpoint tells.
+        dataset: by default what the folder holds.
+        image_size: of ImageNet.
+        limit: evaluate on so many images only.
+        workers: processes that read images.
+        device: such as cpu or cuda; by default the best this machine has.
+        json: write the results here.
+    """
+
+    checkpoint: Path
+    data: Path = Path("data")
+    against: Path | None = None
+    model: str | None = None
+    normalization: str | None = None
+    dataset: Literal["cifar10", "cifar100", "imagenet"] | None = None
+    image_size: int = 224
+    limit: int | None = None
+    workers: int = 4
+    device: str | None = None
+    json: Path | None = None
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    given = tyro.cli(Arguments, prog="recalib evaluate", description=EXAMPLE, args=argv)
+    first = _evaluate(given, given.checkpoint)
+    result = first.results()
+    _say(result)
+    if given.against is not None:
+        second = _evaluate(given, given.against)
+        result["against"] = second.results()
+        _say(result["against"])
+        result["mcnemar"] = mcnemar(first.predictions.correct(), second.predictions.correct())
+        _compare(result)
+    write_json(given.json, {**result, "environment": environment()})
+    return 0
+
+
+def _evaluate(given: Arguments, checkpoint: Path) -> Evaluation:
+    return evaluate(
+        checkpoint, given.data, model=given.model, normalization=given.normalization, dataset=given.dataset,
+        image_size=given.image_size, limit=given.limit, workers=given.workers,
+        device=_device(given.device),
+    )  # fmt: skip
+
+
+def _device(name: str | None) -> torch.device | None:
+    if name is None:
+        return None
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise RecalibError(f"device {name!r}: {str(error).splitlines()[0]}") from None
+
+
+def _say(result: dict[str, Any]) -> None:
+    low, high = result["top1_interval"]
+    print(f"{result['checkpoint']}")
+    print(f"  {result['format']} checkpoint of {result['architecture']}, attention: {result['attention'] or 'none'}")
+    print(f"  normalised as {result['normalization']} (from {result['normalization_from']}); {result['images']} images")
+    print(f"  top-1 {result['top1']:.2f} % (95 % interval {low:.2f} to {high:.2f}), top-5 {result['top5']:.2f} %")
+    print(f"  calibration error {result['calibration_error']:.2f} %, loss {result['loss']:.4f}")
+    worst = sorted(result["per_class"].items(), key=lambda item: item[1])[:3]
+    print("  lowest classes: " + ", ".join(f"{name} {value:.1f} %" for name, value in worst))
+    if result["unreadable"]:
+        print(f"  {len(result['unreadable'])} images could not be read and were left out: {result['unreadable'][:10]}")
+
+
+def _compare(result: dict[str, Any]) -> None:
+    test = result["mcnemar"]
+    print(
+        f"only the first is right on {test['only_first']} images, only the second on {test['only_second']}: "
+        f"p = {test['p']:.2g} (exact McNemar test)"
+    )

@@ -1,0 +1,95 @@
+"""``recalib train``: a recipe, on a network with or without attention, into a run folder that can be resumed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from recalib.cli.json_file import write_json
+from recalib.errors import RecalibError
+from recalib.runs import read_config
+from recalib.training import RECIPES, Job, Outcome, job_from_config, recipe, run
+from recalib.training.repeat import run_seeds
+from recalib.training.table import as_json, finished_runs, markdown, table
+
+EXAMPLE = """Train a network by a recipe; every field of the recipe is a flag.
+
+  recalib train cifar-paper --data DIR --model resnet20 --attention eca
+  recalib train cifar-paper --data DIR --seeds 3
+  recalib train --config runs/NAME/config.json --resume
+
+Recipes: """
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What may stand beside the job's own flags.
+
+    Attributes:
+        job: recipe, data and folder.
+        resume: go on from the run's last checkpoint, where it has one.
+        seeds: train with so many seeds, counted from the recipe's, and make a table of mean and deviation.
+        jobs: seeds trained side by side.
+        json: write the result here.
+    """
+
+    job: Annotated[Job, tyro.conf.arg(name="")]
+    resume: bool = False
+    seeds: int = 1
+    jobs: int = 1
+    json: Path | None = None
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    job, rest = starting_job(argv)
+    arguments = parse(job, rest)
+    if arguments.seeds > 1:
+        write_json(arguments.json, train_seeds(arguments))
+    else:
+        outcome = run(arguments.job, resume=arguments.resume)
+        if outcome.first:
+            write_json(arguments.json, report(outcome))
+    return 0
+
+
+def starting_job(argv: list[str]) -> tuple[Job, list[str]]:
+    """The job that the first arguments name, ``RECIPE`` or ``--config FILE``, and the arguments after them."""
+    if argv[:1] == ["--config"]:
+        if len(argv) < 2:
+            raise RecalibError("--config: should be followed by a run's config.json")
+        return job_from_config(read_config(Path(argv[1])), Path(argv[1])), argv[2:]
+    if argv and not argv[0].startswith("-"):
+        return Job(recipe=recipe(argv[0]), preset=argv[0]), argv[1:]
+    if "--help" in argv or "-h" in argv:
+        return Job(), argv
+    raise RecalibError(f"which recipe? There are {', '.join(RECIPES)}; or --config FILE")
+
+
+def parse(job: Job, argv: list[str]) -> Arguments:
+    """Flags on top of a job."""
+    return tyro.cli(
+        Arguments,
+        prog="recalib train RECIPE|--config FILE",
+        description=EXAMPLE + ", ".join(RECIPES),
+        default=Arguments(job),
+        args=argv,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+
+
+def train_seeds(arguments: Arguments) -> dict[str, object]:
+    """Train with many seeds; print and return the table of all runs of this recipe in the same folder."""
+    job = arguments.job
+    folders = run_seeds(job, arguments.seeds, arguments.jobs, resume=arguments.resume)
+    rows = table(finished_runs(job.out, folders[0]))
+    print(markdown(rows))
+    return {"runs": [str(folder) for folder in folders], "table": as_json(rows)}
+
+
+def report(outcome: Outcome) -> dict[str, object]:
+    """Say how a run ended; its metrics for ``--json``."""
+    if outcome.stopped:
+        print(outcome.stopped)
+    return {"run": str(outcome.folder), "stopped": outcome.stopped, **outcome.metrics}

@@ -1,0 +1,196 @@
+"""ImageNet, or anything laid out like it: ``train/CLASS/image`` and ``val/CLASS/image``."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms import v2
+
+from recalib.data.normalization import Normalization
+from recalib.data.order import Share, generator_for, seed_for, share_of, steps_in
+from recalib.data.resident import Batch
+from recalib.errors import RecalibError, WorkFailed
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Files of one half of a data set.
+
+    Attributes:
+        files: paths of the images.
+        labels: index of each image's class.
+        classes: names of the class folders, sorted.
+    """
+
+    files: tuple[Path, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+
+
+def read_folder(root: Path, train: bool, limit: int | None = None) -> Folder:
+    """List the images of ``root/train`` or ``root/val``.
+
+    Args:
+        root: the data set.
+        train: which half.
+        limit: keep so many images, spread evenly.
+
+    Raises:
+        RecalibError: naming the folder that is missing, empty, or not sorted into classes.
+    """
+    half = root / ("train" if train else "val")
+    if not half.is_dir():
+        raise RecalibError(f"{half} is missing: images are expected in {half}/CLASS/")
+    classes = sorted(folder.name for folder in half.iterdir() if folder.is_dir())
+    if not classes:
+        raise RecalibError(f"{half} has no class folders: sort its images into {half}/CLASS/")
+    found = [(file, label) for label, name in enumerate(classes) for file in _images(half / name)]
+    step = max(1, len(found) // limit) if limit else 1
+    files, labels = zip(*found[::step][:limit], strict=True)
+    return Folder(files, labels, tuple(classes))
+
+
+def _images(folder: Path) -> list[Path]:
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMG_EXTENSIONS)
+    if not files:
+        raise RecalibError(f"{folder} holds no images")
+    return files
+
+
+class _Pictures(Dataset[tuple[Tensor, int, int]]):
+    """Decoded and cropped images by (index, seed); for an unreadable one the next that can be read, and its index."""
+
+    def __init__(self, folder: Folder, transform: v2.Compose) -> None:
+        self.folder, self.transform = folder, transform
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int]:
+        wanted, seed = key
+        count = len(self.folder.files)
+        for index in (i % count for i in range(wanted, wanted + count)):
+            picture = _read(self.folder.files[index])
+            if picture is not None:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(seed)
+                    return self.transform(picture), self.folder.labels[index], -1 if index == wanted else wanted
+        raise WorkFailed(f"no image in {self.folder.files[0].parents[1]} can be read")
+
+
+def _read(file: Path) -> Image.Image | None:
+    try:
+        with Image.open(file) as picture:
+            return picture.convert("RGB")
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
+        return None
+
+
+class _Loading:
+    """What training and test batches share: reading in other processes, and noting what cannot be read."""
+
+    def __init__(
+        self, folder: Folder, normalization: Normalization, transform: v2.Compose, device: torch.device, workers: int
+    ) -> None:
+        self.pictures, self.folder = _Pictures(folder, transform), folder
+        self.normalization, self.device, self.workers = normalization, device, workers
+        self.unreadable: list[str] = []
+
+    def load(self, keys: Iterable[list[tuple[int, int]]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        loader: DataLoader[Any] = DataLoader(
+            self.pictures, batch_sampler=keys, num_workers=self.workers,
+            pin_memory=self.device.type == "cuda", generator=torch.Generator(),
+        )  # fmt: skip
+        for images, labels, lost in loader:
+            for index in lost[lost >= 0].tolist():
+                name = str(self.folder.files[index])
+                if name not in self.unreadable:
+                    self.unreadable.append(name)
+            pixels = images.to(self.device, non_blocking=True)
+            yield self.normalization(pixels), labels.to(self.device, non_blocking=True), lost
+
+
+class FolderTrain(_Loading):
+    """Training batches: a random part of each image, resized and flipped at random.
+
+    Crops and flips follow from (seed, epoch, position), whichever process reads the image. An unreadable image is
+    replaced by the next one and named in ``unreadable``.
+
+    Args:
+        folder: the images.
+        normalization: of the pixels.
+        batch: images a step, over all processes.
+        size: side of a crop.
+        device: where batches are wanted.
+        workers: reading processes.
+        seed: of order and augmentation.
+        drop_last: whether the images that do not fill a batch sit out this epoch.
+        share: this process and how many there are.
+        strict: stop at the first unreadable image.
+    """
+
+    def __init__(
+        self, folder: Folder, normalization: Normalization, batch: int, *, size: int, device: torch.device,
+        workers: int, seed: int, drop_last: bool = False, share: Share = (0, 1), strict: bool = False,
+    ) -> None:  # fmt: skip
+        crop = [v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()]
+        super().__init__(folder, normalization, v2.Compose(crop), device, workers)
+        self.batch, self.seed, self.drop_last, self.share, self.strict = batch, seed, drop_last, share, strict
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        return steps_in(len(self.folder.files), self.batch, self.drop_last, self.share)
+
+    def epoch(self, epoch: int, start: int = 0, attempt: int = 0) -> Iterator[Batch]:
+        """This process's share of the batches of an epoch, from step ``start`` on.
+
+        Raises:
+            WorkFailed: at an unreadable image, if strict.
+        """
+        count = len(self.folder.files)
+        order = torch.randperm(count, generator=generator_for(self.seed, epoch, attempt)).tolist()
+        mine = (range(count)[share_of(step, self.batch, count, self.share)] for step in range(start, len(self)))
+        keys = ([(order[i], seed_for(self.seed, epoch, attempt, i)) for i in positions] for positions in mine)
+        for images, labels, _ in self.load(keys):
+            if self.strict and self.unreadable:
+                raise WorkFailed(f"{self.unreadable[0]} cannot be read")
+            yield images, labels
+
+
+class FolderTest(_Loading):
+    """Test batches: the centre of each image, its short side first brought to 256/224 of the size.
+
+    An unreadable image is left out and named in ``unreadable``.
+
+    Args:
+        folder: the images.
+        normalization: of the pixels.
+        batch: images a step in each process.
+        size: side of the centre.
+        device: where batches are wanted.
+        workers: reading processes.
+        share: this process and how many there are.
+    """
+
+    def __init__(
+        self, folder: Folder, normalization: Normalization, batch: int, *, size: int, device: torch.device,
+        workers: int, share: Share = (0, 1),
+    ) -> None:  # fmt: skip
+        centre = [v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size), v2.PILToTensor()]
+        super().__init__(folder, normalization, v2.Compose(centre), device, workers)
+        self.batch, self.mine = batch, range(share[0], len(folder.files), share[1])
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.mine) // self.batch)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Images (N, 3, size, size), float32, and labels (N,)."""
+        mine = [(i, 0) for i in self.mine]
+        keys = [mine[i : i + self.batch] for i in range(0, len(mine), self.batch)]
+        for images, labels, lost in self.load(keys):
+            read = (lost < 0).to(self.device)
+            yield images[read], labels[read]

@@ -1,0 +1,121 @@
+"""A run's folder: its configuration, environment, metrics and checkpoints."""
+
+import io
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recalib.errors import RecalibError
+from recalib.runs.atomic import write_atomically, write_json
+from recalib.runs.environment import environment
+
+CONFIG, STATE = "config.json", "last.pt"
+
+
+class RunFolder:
+    """``runs/NAME``: config.json, environment.json, metrics.jsonl, last.pt (to resume) and weights (to use).
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def state(self) -> Path:
+        """The checkpoint a run resumes from."""
+        return self.path / STATE
+
+    def begin(self, config: Mapping[str, Any], *, resume: bool, may_differ: frozenset[str] = frozenset()) -> bool:
+        """Make the folder, or re-enter it; call it before training starts.
+
+        Args:
+            config: everything that decides the result, as JSON.
+            resume: go on from a checkpoint that is there.
+            may_differ: keys that do not decide the result.
+
+        Returns:
+            Whether there is a checkpoint to go on from.
+
+        Raises:
+            RecalibError: where the folder holds a run and ``resume`` is false, or a run of another configuration.
+        """
+        if (self.path / CONFIG).exists():
+            if not resume:
+                raise RecalibError(f"{self.path} holds a run already; add --resume to go on with it, or choose --name")
+            self._same(config, may_differ)
+        self.path.mkdir(parents=True, exist_ok=True)
+        for left in self.path.glob(".*.tmp"):  # a kill in the middle of a write
+            left.unlink()
+        if not self.state.exists():
+            write_json(self.path / "environment.json", environment())
+            write_json(self.path / CONFIG, config)
+        return self.state.exists()
+
+    def _same(self, config: Mapping[str, Any], may_differ: frozenset[str]) -> None:
+        before, now = _flat(read_config(self.path / CONFIG)), _flat(json.loads(json.dumps(config, default=str)))
+        changed = [k for k in sorted({*before, *now} - may_differ) if before.get(k) != now.get(k)]
+        if changed:
+            said = ", ".join(f"{k} {before.get(k)!r}, now {now.get(k)!r}" for k in changed)
+            raise RecalibError(f"{self.path} was begun with other settings: {said}")
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace the checkpoint, atomically.
+
+        Raises:
+            WorkFailed: where it cannot be written; the one before is kept.
+        """
+        whole = io.BytesIO()  # torch's own writer does not say that a disk is full
+        torch.save(dict(state), whole)
+        write_atomically(self.state, lambda fresh: fresh.write_bytes(whole.getbuffer()))
+
+    def load(self) -> dict[str, Any]:
+        """The checkpoint, tensors on the CPU.
+
+        Raises:
+            RecalibError: where it cannot be read.
+        """
+        return read_state(self.state)
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of all levels under their own names."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value) if isinstance(value, Mapping) else {key: value}
+    return flat
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """A checkpoint written by `RunFolder.save`; nothing in it can run.
+
+    Raises:
+        RecalibError: where it cannot be read.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RecalibError(f"{path} is no checkpoint of a run: {reason}") from None
+    return state
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A run's config.json, or the one in a run's folder.
+
+    Raises:
+        RecalibError: where it is missing or no JSON object.
+    """
+    path = path / CONFIG if path.is_dir() else path
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RecalibError(f"{path} is no run's configuration: {error}") from None
+    if not isinstance(config, dict):
+        raise RecalibError(f"{path} is no run's configuration: it should be a JSON object")
+    return config

@@ -1,0 +1,141 @@
+"""Where metrics go while a run is under way: always metrics.jsonl, and TensorBoard or W&B where asked for."""
+
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from recalib.errors import RecalibError, WorkFailed, unknown
+from recalib.runs.atomic import write_text
+
+METRICS = "metrics.jsonl"
+
+
+class Tracker(Protocol):
+    """Takes a row of metrics at a step."""
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Record one row."""
+        ...
+
+    def close(self) -> None:
+        """Flush and let go."""
+        ...
+
+
+class JsonLines:
+    """metrics.jsonl: one row a line, on disk before `log` returns; rows after a resumed step are dropped first.
+
+    Args:
+        path: the file.
+        step: that of the checkpoint the run goes on from, None for a beginning. Later rows are the future of a run
+            that was killed, and will be made again.
+    """
+
+    def __init__(self, path: Path, step: int | None) -> None:
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if step is not None and _step(line) <= step]
+            write_text(path, "".join(f"{line}\n" for line in kept))
+        self.file = path.open("ab", buffering=0)  # nothing is left to fail when it is closed
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Append a row and flush it to the disk.
+
+        Raises:
+            WorkFailed: where the disk is full.
+        """
+        try:
+            self.file.write((json.dumps({"step": step, **metrics}) + "\n").encode())
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            raise WorkFailed(f"{self.file.name} could not be written: {error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+class TensorBoard:
+    """Scalars for TensorBoard under ``tensorboard/``."""
+
+    module = "torch.utils.tensorboard"
+
+    def __init__(self, folder: Path, _config: Mapping[str, Any]) -> None:
+        self.writer = importlib.import_module(self.module).SummaryWriter(str(folder / "tensorboard"))
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Record every number of a row."""
+        for name, value in metrics.items():
+            if isinstance(value, int | float):
+                self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush the writer."""
+        self.writer.close()
+
+
+class WeightsAndBiases:
+    """A W&B run under the folder's name; WANDB_MODE=offline keeps it on this machine."""
+
+    module = "wandb"
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.run = importlib.import_module(self.module).init(
+            project="recalib", name=folder.name, id=folder.name, dir=str(folder), config=dict(config), resume="allow"
+        )
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Record a row."""
+        self.run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        """Finish the run."""
+        self.run.finish()
+
+
+TRACKERS: dict[str, type[TensorBoard] | type[WeightsAndBiases]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+}
+
+
+def check_trackers(names: tuple[str, ...]) -> None:
+    """Refuse, before anything is begun, what `open_trackers` would.
+
+    Raises:
+        RecalibError: for an unknown tracker, or one whose package is not installed.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise unknown("tracker", name, TRACKERS)
+        try:
+            importlib.import_module(TRACKERS[name].module)
+        except ImportError:
+            raise RecalibError(f"--track {name} needs the package {name}: pip install 'recalib[track]'") from None
+
+
+def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any], step: int | None) -> list[Tracker]:
+    """metrics.jsonl and the trackers asked for.
+
+    Args:
+        names: of `TRACKERS`.
+        folder: the run's folder.
+        config: for trackers that show it.
+        step: that of the checkpoint the run goes on from, None for a beginning.
+    """
+    return [JsonLines(folder / METRICS, step), *[TRACKERS[name](folder, config) for name in names]]
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Rows of a run's metrics.jsonl, oldest first; none where it has not begun."""
+    file = folder / METRICS
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def _step(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # a line cut short by the kill

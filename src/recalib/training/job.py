@@ -1,0 +1,94 @@
+"""One run of a recipe: on which data, into which folder, on which devices."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from recalib.errors import RecalibError
+from recalib.training.recipes import Recipe
+
+# settings that do not decide the result, so that a resumed run may change them
+MAY_DIFFER = frozenset({"data", "out", "name", "workers", "track", "save_every", "on_nan"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A recipe and where it runs.
+
+    Attributes:
+        recipe: what is trained, and how.
+        data: folder of the data set: CIFAR's official files, or ImageNet's train and val.
+        out: folder of run folders.
+        name: of the run's folder; by default made from model, attention, recipe and seed.
+        preset: the recipe's name, for the record.
+        accelerator: by default the best this machine has.
+        devices: processes, one a device.
+        workers: processes that read images, for data that does not stay on the device.
+        strict: stop at the first unreadable image instead of replacing it.
+        on_nan: what to do when the loss is not finite: stop, or go back once to the last checkpoint and another order.
+        save_every: steps between checkpoints, besides the one after every epoch; 0 for none.
+        track: live trackers beside metrics.jsonl: tensorboard, wandb.
+    """
+
+    recipe: Recipe = field(default_factory=Recipe)
+    data: Path = Path("data")
+    out: Path = Path("runs")
+    name: str | None = None
+    preset: str = "own"
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = 1
+    workers: int = 4
+    strict: bool = False
+    on_nan: Literal["stop", "rollback"] = "stop"
+    save_every: int = 0
+    track: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        recipe = self.recipe
+        parts = [
+            self.preset,
+            recipe.model or "weights",
+            recipe.attention or "baseline",
+            *(["identity"] if recipe.identity else []),
+        ]
+        return self.out / (self.name or "-".join([*parts, f"seed{recipe.seed}"]).replace(":", "-"))
+
+    def config(self) -> dict[str, Any]:
+        """Everything, as JSON; `job_from_config` makes the same job of it."""
+        return plain(dataclasses.asdict(self))
+
+
+def job_from_config(config: Mapping[str, Any], source: Path) -> Job:
+    """The job that a run's config.json describes.
+
+    Raises:
+        RecalibError: for settings that this version does not know, naming them.
+    """
+    recipe = config.get("recipe", {})
+    known = {f.name for f in dataclasses.fields(Job)}, {f.name for f in dataclasses.fields(Recipe)}
+    strange = sorted(({*config} - known[0]) | ({*recipe} - known[1]))
+    if strange:
+        raise RecalibError(f"{source} has settings this version does not know: {', '.join(strange)}")
+    return Job(recipe=Recipe(**_typed(recipe)), **_typed({k: v for k, v in config.items() if k != "recipe"}))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: paths as text, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {key: plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _typed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    def typed(name: str, value: Any) -> Any:
+        if name in ("data", "out", "weights") and value is not None:
+            return Path(value)
+        return tuple(value) if isinstance(value, list) else value
+
+    return {name: typed(name, value) for name, value in settings.items()}

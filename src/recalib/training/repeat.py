@@ -1,0 +1,72 @@
+"""The same job with many seeds, each in a process of its own, one after another or side by side."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from recalib.errors import RecalibError, WorkFailed
+from recalib.runs import stop_on_signals, write_json
+from recalib.training.feeds import resolved
+from recalib.training.job import Job
+
+
+def run_seeds(job: Job, seeds: int, side_by_side: int = 1, *, resume: bool = False) -> list[Path]:
+    """Train a job with ``seeds`` seeds, counted from the recipe's.
+
+    Args:
+        job: what is trained; a name given becomes a prefix.
+        seeds: how many.
+        side_by_side: how many at a time, on the same device.
+        resume: go on with those that were begun.
+
+    Returns:
+        The run folders.
+
+    Raises:
+        RecalibError: for fewer than one seed or process, or data that is not there.
+        WorkFailed: where a run fails, or was stopped before its end.
+    """
+    if seeds < 1 or side_by_side < 1:
+        raise RecalibError(f"seeds {seeds}, jobs {side_by_side}: should be at least 1")
+    jobs = [_with_seed(resolved(job), job.recipe.seed + i) for i in range(seeds)]
+    with tempfile.TemporaryDirectory() as scratch, stop_on_signals() as stop:
+        waiting, running = [*jobs], dict[Path, subprocess.Popen[bytes]]()
+        while waiting or running:
+            while waiting and len(running) < side_by_side:
+                one = waiting.pop(0)
+                running[one.folder] = _start(one, Path(scratch), resume=resume, alone=side_by_side == 1)
+            for folder in [f for f, process in running.items() if process.poll() is not None]:
+                if running.pop(folder).returncode:
+                    _end(running)
+                    raise WorkFailed(f"the run {folder} failed; its messages are above or in its log.txt")
+            if stop:
+                _end(running)
+                raise WorkFailed("stopped; the same command with --resume goes on")
+            time.sleep(0.1)
+    return [one.folder for one in jobs]
+
+
+def _with_seed(job: Job, seed: int) -> Job:
+    name = f"{job.name}-seed{seed}" if job.name else None
+    return replace(job, recipe=replace(job.recipe, seed=seed), name=name)
+
+
+def _start(job: Job, scratch: Path, *, resume: bool, alone: bool) -> subprocess.Popen[bytes]:
+    config = scratch / f"seed{job.recipe.seed}.json"
+    write_json(config, job.config())
+    command = [sys.executable, "-m", "recalib", "train", "--config", str(config), *(["--resume"] if resume else [])]
+    if alone:
+        return subprocess.Popen(command)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with (job.folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def _end(running: dict[Path, "subprocess.Popen[bytes]"]) -> None:
+    for process in running.values():
+        process.terminate()  # each saves and says how to go on
+    for process in running.values():
+        process.wait()

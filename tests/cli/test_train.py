@@ -1,0 +1,119 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from recalib.cli import main
+
+TINY = ["--model", "cifar_resnet8", "--epochs", "2", "--batch", "20", "--limit", "100", "--accelerator", "cpu"]
+
+
+@pytest.fixture
+def command(cifar, tmp_path):
+    """Arguments of a training of seconds into ``tmp_path/NAME``."""
+    return lambda name, *more: ["train", "cifar-paper", "--data", str(cifar), "--out", str(tmp_path), "--name", name,
+                                *TINY, *more]  # fmt: skip
+
+
+def process(arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "recalib", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_a_recipe_is_trained_and_its_result_written(command, tmp_path, capsys):
+    assert main(command("run", "--json", str(tmp_path / "out.json"))) == 0
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert {"run", "top1", "top5", "loss", "best_top1"} <= set(result)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["recipe"]["lr"] == 0.2
+    assert config["preset"] == "cifar-paper"
+    assert re.search(r"epoch 1: train loss \d", capsys.readouterr().out)
+
+
+def test_sigterm_ends_with_0_and_the_line_it_prints_goes_on(command, tmp_path):
+    running = process(command("run", "--epochs", "500"))
+    rows = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (rows.exists() and rows.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGTERM)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    line = re.search(r"stopped by SIGTERM at epoch (\d+), step (\d+); go on with: recalib (train .* --resume)", out)
+    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert (state["epoch"], state["step"]) == (int(line[1]), int(line[2]))
+    assert state["epoch"] < 499
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["train"], "which recipe? There are cifar-bearpaw"),
+        (["train", "cifar-papr"], "unknown recipe 'cifar-papr'; did you mean cifar-paper"),
+        (["train", "cifar-paper", "--data", "nowhere"], "nowhere holds no cifar10: there should be a folder"),
+        (["train", "--config", "nowhere.json"], "nowhere.json is no run's configuration"),
+        (["train", "cifar-paper", "--normalization", "mine", "--data", "DATA"], "unknown normalization 'mine'"),
+        (["train", "cifar-paper", "--model", "resnet57", "--data", "DATA"], "unknown model 'resnet57'"),
+        (["train", "cifar-paper", "--attention", "ecaa", "--data", "DATA"], "'ecaa'; did you mean eca"),
+        (["train", "cifar-paper", "--track", "nothing", "--data", "DATA"], "unknown tracker 'nothing'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_status_2(argv, message, cifar, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = [str(cifar) if word == "DATA" else word for word in argv]
+    assert main([*argv, "--limit", "10", "--accelerator", "cpu"] if "DATA" in str(argv) else argv) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_flag_out_of_range_is_named(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", "cifar-paper", "--epochs", "0"])
+    assert end.value.code == 2
+    assert "epochs 0: should be at least 1" in capsys.readouterr().err
+
+
+def test_help_names_the_recipes_and_an_example(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert "recalib train cifar-paper --data DIR" in text
+    assert "imagenet-ecanet-mobilenetv2" in text
+
+
+def test_two_processes_equal_one_with_the_whole_batch(command, tmp_path):
+    # a small learning rate: without batch statistics a large one multiplies the last bit's difference
+    common = ["--freeze-norms", "--attention", "se", "--label-smoothing", "0.1", "--lr", "0.01"]
+    together = process(command("two", *common, "--devices", "2"))
+    assert main(command("one", *common)) == 0
+    out, err = together.communicate(timeout=200)
+    assert together.returncode == 0, out + err
+    one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-6)
+    rows = [json.loads((tmp_path / n / "metrics.jsonl").read_text().splitlines()[-1]) for n in ("one", "two")]
+    assert rows[0]["train_loss"] == pytest.approx(rows[1]["train_loss"], abs=1e-5)
+    assert rows[0]["top1"] == rows[1]["top1"]
+
+
+@pytest.mark.slow(reason="two more processes, half a minute")
+def test_seeds_run_side_by_side_and_make_a_table(command, tmp_path, capsys):
+    assert main(command("run", "--seeds", "2", "--jobs", "2", "--json", str(tmp_path / "out.json"))) == 0
+    assert re.search(r"\| cifar_resnet8 \| baseline \| 2 \| \*\*\d+\.\d\d ± \d+\.\d\d\*\*", capsys.readouterr().out)
+    (row,) = json.loads((tmp_path / "out.json").read_text())["table"]
+    ends = [
+        json.loads((tmp_path / f"run-seed{seed}" / "metrics.jsonl").read_text().splitlines()[-1])["top1"]
+        for seed in (0, 1)
+    ]
+    assert row["top1"] == pytest.approx(sum(ends) / 2)
