@@ -1,0 +1,125 @@
+"""What a batch norm is once the moments of every image are known: a scale, a centre and a shift per channel."""
+
+from typing import Any, NamedTuple, TypeGuard
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+_FROZEN = "torchvision.ops.misc.FrozenBatchNorm2d"  # named, not imported: recalib.ops needs torch alone
+
+
+class Normalization(NamedTuple):
+    """``norm(x) = scale * (x - centre) + shift``, each of shape (C,)."""
+
+    scale: Tensor
+    centre: Tensor
+    shift: Tensor
+
+
+def is_affine(norm: nn.Module) -> bool:
+    """Whether a norm is, given its statistics, an affine map per channel that this file can state.
+
+    BatchNorm2d and SyncBatchNorm, also as subclasses that leave the forward alone, and torchvision's
+    FrozenBatchNorm2d; not timm's BatchNormAct2d, whose forward ends in an activation.
+    """
+    forward = type(norm).forward
+    if isinstance(norm, nn.BatchNorm2d):
+        return forward is _BatchNorm.forward
+    if isinstance(norm, nn.SyncBatchNorm):
+        return forward is nn.SyncBatchNorm.forward
+    return f"{type(norm).__module__}.{type(norm).__qualname__}" == _FROZEN
+
+
+def uses_batch_statistics(norm: nn.Module | None) -> bool:
+    """Whether a norm computes its statistics from the batch, as opposed to having them."""
+    return isinstance(norm, _BatchNorm) and (norm.training or norm.running_mean is None)
+
+
+def is_synchronized(norm: nn.Module | None) -> TypeGuard[nn.SyncBatchNorm]:
+    """Whether a norm's batch is spread over several processes."""
+    return (
+        isinstance(norm, nn.SyncBatchNorm)
+        and norm.training
+        and distributed.is_available()
+        and distributed.is_initialized()
+        and distributed.get_world_size(norm.process_group) > 1
+    )
+
+
+def normalization(norm: nn.Module, stats: Tensor, size: int) -> Normalization:
+    """The affine map that a norm is for this batch; running statistics are updated as the norm itself does.
+
+    Args:
+        norm: for which `is_affine` holds.
+        stats: mean and variance of each channel of each image, shape (2, N, C), where `uses_batch_statistics`;
+            else only their type counts.
+        size: H*W.
+    """
+    n: Any = norm
+    weight, bias = (None if p is None else p.to(stats.dtype) for p in (n.weight, n.bias))
+    if uses_batch_statistics(norm):
+        mean, variance = _batch_statistics(n, stats, size)
+    else:
+        mean, variance = n.running_mean.to(stats.dtype), n.running_var.to(stats.dtype)
+    deviation = (variance + n.eps).rsqrt()
+    return Normalization(
+        deviation if weight is None else weight * deviation, mean, torch.zeros_like(mean) if bias is None else bias
+    )
+
+
+def _batch_statistics(norm: nn.BatchNorm2d | nn.SyncBatchNorm, stats: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel over the batch, shape (C,)."""
+    means, variances = stats.unbind(0)
+    images = max(len(means), 1)  # a process may have drawn none
+    mean = means.sum(0) / images
+    variance = torch.addcmul(variances, means - mean, means - mean).sum(0) / images
+    count: Tensor | int = len(means) * size
+    if is_synchronized(norm):
+        mean, variance, count = _Synchronized.apply(mean, variance, count, norm.process_group)
+    if norm.training and norm.track_running_stats:
+        _update_running_statistics(norm, mean.detach(), variance.detach(), count)
+    return mean, variance
+
+
+@torch.no_grad()
+def _update_running_statistics(
+    norm: nn.BatchNorm2d | nn.SyncBatchNorm, mean: Tensor, variance: Tensor, count: Tensor | int
+) -> None:
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    factor: Any = norm.momentum
+    if factor is None:  # cumulative average; stays on the device
+        assert norm.num_batches_tracked is not None
+        factor = norm.num_batches_tracked.to(norm.running_mean.dtype).reciprocal()
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), factor)
+    unbiased = variance * (count / (count - 1))
+    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), factor)
+
+
+class _Synchronized(torch.autograd.Function):
+    """Statistics over all processes from those of each: one gather forward, one reduction backward."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, variance: Tensor, count: int, group: Any) -> tuple[Tensor, Tensor, Tensor]:
+        own = torch.cat([mean, variance, mean.new_full((1,), count)])
+        gathered = own.new_empty(distributed.get_world_size(group) * len(own))
+        distributed.all_gather_into_tensor(gathered, own, group=group)
+        means, variances, counts = gathered.view(-1, len(own)).split([len(mean), len(mean), 1], 1)
+        total = counts.sum()
+        mean_of_all = (counts * means).sum(0) / total
+        variance_of_all = (counts * (variances + (means - mean_of_all).square())).sum(0) / total
+        ctx.save_for_backward(count / total, mean - mean_of_all)
+        ctx.group = group
+        ctx.mark_non_differentiable(total)
+        return mean_of_all, variance_of_all, total
+
+    @staticmethod
+    def backward(ctx: Any, d_mean: Tensor, d_variance: Tensor, _: Any) -> tuple[Tensor, Tensor, None, None]:
+        share, offset = ctx.saved_tensors
+        gradients = torch.stack([d_mean, d_variance])
+        distributed.all_reduce(gradients, group=ctx.group)
+        d_mean, d_variance = gradients.unbind(0)
+        return share * (d_mean + 2 * offset * d_variance), share * d_variance, None, None
