@@ -63,9 +63,8 @@ def mask_and_reduce(
         if sums:
             torch.sum(dm[images], (2, 3), dtype=out.dtype, out=out[0, images])
         if sums and x is not None:
-            centred = x[images] if centre is None else torch.sub(x[images], spread(centre), out=work)
-            torch.mul(centred, dm[images], out=work)
-            torch.sum(work, (2, 3), out=out[1, images])
+            work.copy_(x[images]) if centre is None else torch.sub(x[images], spread(centre), out=work)
+            torch.sum(work.mul_(dm[images]), (2, 3), out=out[1, images])
     return (dy.new_empty(0) if y is None else dm), out
 
 
