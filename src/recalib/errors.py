@@ -22,5 +22,6 @@ def unknown(kind: str, value: object, valid: Iterable[str]) -> RecalibError:
     """
     names = sorted(valid)
     near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+    more = " and more" if len(names) > 20 else ""
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names[:20])}{more}"
     return RecalibError(f"unknown {kind} {value!r}; {hint}")

@@ -86,7 +86,7 @@ class Attention(Described, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Recalibrate a map x (N, C, H, W)."""
-        return ops.recalibrate(x, attention=self, activation="none")
+        return ops.attend(x, self)
 
     def extra_repr(self) -> str:
         """The channels, as torch's own layers show theirs."""
@@ -115,8 +115,13 @@ class PlainAttention(Described, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Recalibrate a map x (N, C, H, W)."""
-        y = self.recalibrated(x)
+        y = _recalibrated(self, x)
         return y if self.blend is None else self.blend(x, y)
+
+
+@torch.fx.wrap  # one node in symbolic tracing, as `ops.attend` is
+def _recalibrated(module: PlainAttention, x: Tensor) -> Tensor:
+    return module.recalibrated(x)
 
 
 class Blended(PlainAttention):

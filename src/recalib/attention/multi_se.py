@@ -57,8 +57,10 @@ class MultiSE(Attention):
 
     def gate(self, moments: Moments) -> Affine:
         """Scale of shape (N, C)."""
-        a = linear(self.assign, moments.mean).softmax(1)
-        hidden = linear(self.fc1, moments.mean).relu()
+        return Affine(self.second(linear(self.fc1, moments.mean).relu(), linear(self.assign, moments.mean).softmax(1)))
+
+    def second(self, hidden: Tensor, a: Tensor) -> Tensor:
+        """The branches' second layers as one: hidden (N, branches*h) and assignment a (N, branches) to scale (N, C)."""
         weighted = (hidden.unflatten(1, (self.branches, -1)) * a[:, :, None]).flatten(1)
-        z: Tensor = linear(self.fc2, weighted)
-        return Affine((z if self.fc2_bias is None else z + a @ self.fc2_bias.to(a.dtype)).sigmoid())
+        z = linear(self.fc2, weighted)
+        return (z if self.fc2_bias is None else z + a @ self.fc2_bias.to(a.dtype)).sigmoid()

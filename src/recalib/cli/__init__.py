@@ -8,6 +8,7 @@ from recalib.errors import RecalibError, WorkFailed, unknown
 
 COMMANDS = {
     "compare": "measure every module on a network and recommend one, with a report page",
+    "convert": "checkpoints of other projects as ours, or as a detector's backbone",
     "cost": "parameters, MACs, FLOPs and bytes moved of a network, in total and per module",
     "modules": "the catalogue of channel attention modules",
 }
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0 if args else 2
     if args[0] == "--version":
-        from recalib import __version__
+        from recalib.version import __version__
 
         print(f"recalib {__version__}")
         return 0

@@ -1,1 +1,6 @@
-"""TODO."""
+"""Inference rewrites and export, for a target runtime."""
+
+from recalib.deploy.deploy import deploy
+from recalib.deploy.rewrite import Target
+
+__all__ = ["Target", "deploy"]

@@ -26,8 +26,3 @@ def is_observed(module: nn.Module) -> bool:
     m: Any = module
     hooks = m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
     return bool(hooks) or nn.modules.module._has_any_global_hook()
-
-
-def leaf(module: nn.Module, x: Any) -> Any:
-    """A call of the module as one node of a symbolic trace, whatever the tracer takes for leaves."""
-    return x.tracer.create_proxy("call_module", x.tracer.path_of_module(module), (x,), {})

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from recalib.errors import RecalibError
 from recalib.ops.capture import is_captured, is_observed, is_symbolic
-from recalib.ops.contract import GateOnMoments
+from recalib.ops.contract import GateOnMoments, ask
 from recalib.ops.norm import is_affine, is_synchronized, uses_batch_statistics
 from recalib.ops.passes import HAS_TRITON
-from recalib.ops.reference import compose
+from recalib.ops.reference import compose, integrate, moments
 from recalib.ops.tail import tail
 
 _WORTHWHILE = 2**20  # values in a map from which on the two passes win on a CPU; measured, see docs/performance.md
@@ -52,26 +52,33 @@ def recalibrate(
     if is_symbolic(x):
         return compose(x, norm, attention, residual, relu)
     _check(x, norm, attention, residual)
-    if (is_synchronized(norm) or _pays(x, attention)) and _fuses(x, norm, attention, residual, relu):
+    if (is_synchronized(norm) or _pays(x, attention)) and _fuses(x, norm, attention, residual):
         return tail(x, norm, cast("GateOnMoments | None", attention), residual, relu)
     if is_synchronized(norm) and is_affine(norm):  # torch's own forward refuses a CPU
         return compose(tail(x, norm, None, None, False), None, attention, residual, relu)
     return compose(x, norm, attention, residual, relu)
 
 
-def _fuses(x: Tensor, norm: nn.Module | None, attention: nn.Module | None, residual: Tensor | None, relu: bool) -> bool:
+def attend(x: Tensor, gate: GateOnMoments) -> Tensor:
+    """A gate on moments applied to a map x (N, C, H, W), and nothing else: what a gate's own forward is."""
+    _check(x, None, gate, None)
+    if _pays(x, gate) and x.numel() > 0:
+        return tail(x, None, gate, None, False)
+    return integrate(x, ask(gate, moments(x, gate.needs_variance)))
+
+
+def _fuses(x: Tensor, norm: nn.Module | None, attention: nn.Module | None, residual: Tensor | None) -> bool:
     """Whether the tail is moments -> (N, C) -> affine, and no one asks to see what is between."""
-    alone = norm is None and residual is None and not relu  # this may be the gate's own forward
     return (
         (x.numel() > 0 or is_synchronized(norm))  # others wait for this process, even without images
         and (norm is not None or attention is not None)
         and (norm is None or (is_affine(norm) and not is_observed(norm)))
-        and (attention is None or (isinstance(attention, GateOnMoments) and (alone or not is_observed(attention))))
+        and (attention is None or (isinstance(attention, GateOnMoments) and not is_observed(attention)))
         and (residual is None or residual.dtype == x.dtype)
     )
 
 
-def _pays(x: Tensor, attention: nn.Module | None) -> bool:
+def _pays(x: Tensor, attention: object) -> bool:
     """Whether two passes are faster than module after module.
 
     * A graph that is captured for inference holds plain modules: runtimes and compilers fold the norm into the
@@ -94,7 +101,7 @@ def _pays(x: Tensor, attention: nn.Module | None) -> bool:
     )
 
 
-def _check(x: Tensor, norm: nn.Module | None, attention: nn.Module | None, residual: Tensor | None) -> None:
+def _check(x: Tensor, norm: nn.Module | None, attention: object, residual: Tensor | None) -> None:
     shape = tuple(x.shape)
     if x.ndim != 4 or not x.is_floating_point():
         raise RecalibError(f"recalibrate takes a floating map (N, C, H, W), got {x.dtype} of shape {shape}")

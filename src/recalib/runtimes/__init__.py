@@ -1,1 +1,36 @@
-"""TODO."""
+"""Runtimes, one file each, behind one interface; and the timer."""
+
+from recalib.errors import unknown
+from recalib.runtimes.base import DTYPES, Runtime, Session, Settings, Unsupported
+from recalib.runtimes.compile import Compile
+from recalib.runtimes.eager import Eager
+from recalib.runtimes.onnxruntime import OnnxRuntime
+from recalib.runtimes.openvino import OpenVINO
+from recalib.runtimes.protocol import PROTOCOLS, Protocol, find_protocol
+
+RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in (Eager(), Compile(), OnnxRuntime(), OpenVINO())}
+
+
+def find_runtime(name: str) -> Runtime:
+    """The runtime of this name.
+
+    Raises:
+        RecalibError: for another name; the nearest ones are named.
+    """
+    if name not in RUNTIMES:
+        raise unknown("runtime", name, RUNTIMES)
+    return RUNTIMES[name]
+
+
+__all__ = [
+    "DTYPES",
+    "PROTOCOLS",
+    "RUNTIMES",
+    "Protocol",
+    "Runtime",
+    "Session",
+    "Settings",
+    "Unsupported",
+    "find_protocol",
+    "find_runtime",
+]

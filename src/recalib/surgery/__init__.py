@@ -1,1 +1,22 @@
-"""TODO."""
+"""WHERE attention goes: sites in a network; insertion and removal; checkpoints."""
+
+from recalib.surgery.checkpoints import CheckpointInfo, inspect_checkpoint, load_checkpoint, save_checkpoint
+from recalib.surgery.insert import fuse_, insert_, remove_, repeat_
+from recalib.surgery.insertion import Insertion, Placement, inserted
+from recalib.surgery.sites import Site, sites
+
+__all__ = [
+    "CheckpointInfo",
+    "Insertion",
+    "Placement",
+    "Site",
+    "fuse_",
+    "insert_",
+    "inserted",
+    "inspect_checkpoint",
+    "load_checkpoint",
+    "remove_",
+    "repeat_",
+    "save_checkpoint",
+    "sites",
+]

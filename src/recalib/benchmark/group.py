@@ -1,0 +1,189 @@
+"""One interleaved run: the networks of a model in one runtime, before and after deploy."""
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recalib.benchmark.cells import Cell
+from recalib.benchmark.cost import Cost
+from recalib.benchmark.networks import Network, cost_in, seeded
+from recalib.benchmark.published import BASELINE
+from recalib.benchmark.statistics import ratio_interval
+from recalib.deploy import deploy
+from recalib.errors import RecalibError, WorkFailed
+from recalib.runtimes import Runtime, Session, Settings, timer
+from recalib.runtimes.memory import available_bytes, is_out_of_memory
+from recalib.runtimes.protocol import Protocol
+from recalib.runtimes.timer import Sample
+
+Progress = Callable[[str, int, int], None]  # what is being done, and how many steps of how many are done
+# largest difference to float64, relative to the largest output: about ten times what random ResNets give, and far
+# below what one gives whose attention was lost
+TOLERANCE = {"fp32": 5e-3, "fp16": 5e-2, "bf16": 0.3}
+WEIGHT_COPIES = 4  # the network, its deployed form, its export and what the runtime makes of it
+ACTIVATION_COPIES = 3  # of what the layer that moves most reads and writes: its block's other maps, a runtime's arena
+
+
+@dataclass
+class Candidate:
+    """A cell on its way to being measured.
+
+    Attributes:
+        cell: what is known of it so far.
+        network: what is to be measured.
+        session: the network, ready to run; None where it cannot.
+        samples: one a round.
+    """
+
+    cell: Cell
+    network: Network
+    session: Session | None = None
+    samples: list[Sample] = field(default_factory=list)
+
+
+def measure(
+    candidates: Sequence[Candidate], runtime: Runtime, settings: Settings, rounds: int | None, progress: Progress
+) -> None:
+    """Prepare and time candidates in turn; what cannot be measured gets its status, and the others go on.
+
+    Samples are added round by round, so that an interrupted call leaves what `conclude` can use.
+
+    Args:
+        candidates: networks to compare with each other.
+        runtime: where they run.
+        settings: how they run.
+        rounds: number of samples; None for what the protocol says or else the time budget gives.
+        progress: told of every step.
+    """
+    name = f"{candidates[0].cell.model} in {runtime.name}"
+    for done, candidate in enumerate(candidates):
+        form = "deployed" if candidate.cell.deployed else "as inserted"
+        progress(f"{name}: preparing {candidate.network.module}, {form}", done, len(candidates))
+        with _recorded(candidate.cell):
+            session = _prepare(candidate, runtime, settings)
+            timer.warm_up(session, settings.protocol.warm_up_s)
+            candidate.session = session
+        if candidate.session is None:
+            _free_memory()
+    ready = [one for one in candidates if one.session is not None]
+    try:
+        _time(ready, rounds or settings.protocol.rounds, progress, f"{name}: timing")
+    except Exception as error:  # after every one of them has run for a while: nobody knows whose fault it is
+        for candidate in ready:
+            _record(candidate.cell, error)
+            candidate.samples.clear()
+
+
+def conclude(candidates: Sequence[Candidate], protocol: Protocol) -> list[Cell]:
+    """The cells with their latencies and overheads; those with too few rounds for an interval are left out."""
+    timed = [one for one in candidates if len(one.samples) >= timer.FEWEST_FOR_AN_INTERVAL]
+    for candidate in timed:
+        latency = [sample.latency_ms for sample in candidate.samples]
+        candidate.cell.latency_ms = {"median": float(np.median(latency)), "min": min(latency), "samples": latency}
+        candidate.cell.enqueue_ms = float(np.median([sample.enqueue_ms for sample in candidate.samples])) or None
+        candidate.cell.warnings = timer.warnings_for(candidate.samples)
+    for candidate in timed:
+        _set_overhead(candidate.cell, [one.cell for one in timed], protocol)
+    return [one.cell for one in candidates if one in timed or one.cell.status != "ok"]
+
+
+def _prepare(candidate: Candidate, runtime: Runtime, settings: Settings) -> Session:
+    runtime.require()
+    cell, network = candidate.cell, candidate.network.made()
+    shape = (cell.batch, 3, cell.size, cell.size)
+    counted = candidate.network.cost(shape, settings.dtype)
+    _check_memory(counted, settings)
+    if cell.deployed:
+        with seeded():
+            network = deploy(network, shape, target=runtime.name)  # type: ignore[arg-type]
+        counted = cost_in(settings.dtype, network, shape)
+    cell.params, cell.macs, cell.bytes_moved = counted.params, counted.macs, counted.bytes_moved
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    session = runtime.prepare(network, images, settings)
+    _check_output(session.output(), candidate.network, images, TOLERANCE[settings.precision])
+    cell.setup_s, cell.device, cell.layout = session.setup_s, session.device, session.layout
+    return session
+
+
+def _check_memory(counted: Cost, settings: Settings) -> None:
+    """Refuse what would have the process killed: systems promise memory that they do not have."""
+    largest = max(module.own.bytes_moved for module in counted.modules.values())
+    weights = counted.params * settings.dtype.itemsize
+    needed = WEIGHT_COPIES * weights + ACTIVATION_COPIES * largest
+    for device in {torch.device("cpu"), settings.device}:
+        left = available_bytes(device)
+        if left is not None and needed > left:
+            raise MemoryError(f"needs about {needed / 2**30:.1f} GiB on {device.type}, {left / 2**30:.1f} GiB are left")
+
+
+def _check_output(output: Tensor, network: Network, images: Tensor, tolerance: float) -> None:
+    """Compare the first and last image's output with the plain network's in float64: a wrong answer has no latency."""
+    ends = [0, -1] if len(images) > 1 else [0]
+    expected = network.reference(images[ends])
+    if output.shape[1:] != expected.shape[1:] or len(output) != len(images):
+        raise WorkFailed(f"wrong output: its shape is {tuple(output.shape)}")
+    error = float((output[ends].double() - expected).abs().max() / expected.abs().max())
+    if not error <= tolerance:
+        raise WorkFailed(f"wrong output: it differs by {error:.1e} of the largest value from float64")
+
+
+def _time(ready: Sequence[Candidate], rounds: int | None, progress: Progress, what: str) -> None:
+    sessions = [one.session for one in ready if one.session is not None]
+    for candidate in ready:
+        candidate.cell.complete = False
+    start = time.perf_counter()
+    for done, samples in enumerate(timer.interleave(sessions, rounds) if sessions else (), start=1):
+        for candidate, sample in zip(ready, samples, strict=True):
+            candidate.samples.append(sample)
+        progress(what, done, rounds or timer.expected_rounds(done, time.perf_counter() - start))
+    for candidate in ready:
+        candidate.cell.complete = True
+
+
+def _set_overhead(cell: Cell, cells: Sequence[Cell], protocol: Protocol) -> None:
+    """Compare with the fastest form of the same network without attention, measured in the same rounds."""
+
+    def figure(one: Cell) -> float:
+        assert one.latency_ms is not None
+        return float(protocol.statistic(one.latency_ms["samples"]))
+
+    plain = [one for one in cells if one.model == cell.model and one.module == BASELINE]
+    if plain and cell.latency_ms:
+        fastest = min(plain, key=figure)
+        assert fastest.latency_ms is not None
+        interval = ratio_interval(cell.latency_ms["samples"], fastest.latency_ms["samples"], protocol.statistic)
+        cell.overhead = interval._asdict()
+        cell.baseline = "deployed" if fastest.deployed else "undeployed"
+
+
+@contextmanager
+def _recorded(cell: Cell) -> Iterator[None]:
+    """Turn what goes wrong into the cell's status."""
+    try:
+        yield
+    except Exception as error:
+        _record(cell, error)
+
+
+def _record(cell: Cell, error: Exception) -> None:
+    if is_out_of_memory(error):
+        cell.status = "oom"
+    elif isinstance(error, RecalibError) and not isinstance(error, WorkFailed):
+        cell.status = "unsupported"
+    else:
+        cell.status = "failed"
+    reason = (str(error).strip().splitlines() or [""])[0]
+    cell.message = reason if isinstance(error, RecalibError) else f"{type(error).__name__}: {reason}"
+
+
+def _free_memory() -> None:
+    """Give back what a failed attempt held, once nothing refers to its error."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,133 @@
+"""`recalib compare`: measure every module on a network and recommend one."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from recalib.benchmark.advice import advise
+from recalib.benchmark.compare import MODULES, RUNTIMES, Comparison, compare
+from recalib.cli.json_file import write_json
+from recalib.errors import WorkFailed
+from recalib.report import terminal_table, write_page
+
+
+@dataclass
+class Arguments:
+    """Measure channel attention modules on a network, before and after deploy, and recommend one.
+
+    Writes OUT/compare.jsonl (every raw sample) and OUT/report.html (one page that needs no network).
+
+    Example: recalib compare resnet18 resnet50 --modules eca se --runtimes eager compile --resume
+    """
+
+    models: Annotated[Positional[tuple[str, ...]], arg(name="model", metavar="[MODEL ...]")] = ("resnet50",)
+    """Networks: timm's names, torchvision:NAME, cifar_resnetN."""
+    modules: tuple[str, ...] = MODULES
+    """Attention modules (recalib modules lists them; timm:NAME for timm's layers). The plain network always runs."""
+    size: int = 224
+    """Side of the images in pixels."""
+    batch: int = 1
+    """Images in one forward pass."""
+    runtimes: tuple[str, ...] = RUNTIMES
+    """eager, compile, onnxruntime, openvino."""
+    precision: str = "fp32"
+    """fp32, bf16 or fp16."""
+    weights: Path | None = None
+    """Checkpoint for the one network; random weights by default, which take the same time."""
+    out: Path = Path("recalib-compare")
+    """Folder for the results."""
+    json: Path | None = None
+    """File for machine and cells as one JSON object."""
+    resume: bool = False
+    """Keep what an interrupted run in OUT has finished."""
+    protocol: str = "clean"
+    """clean: median, buffers in place, no autograd. paper: minimum of 100, autograd on, copies included."""
+    rounds: int | None = None
+    """Samples a cell; by default 10 to 100, as fit into a time budget."""
+    threads: int | None = None
+    """CPU threads; by default PyTorch's choice."""
+
+
+def main(argv: list[str]) -> int:
+    """Run `recalib compare`; returns the exit status."""
+    args = tyro.cli(Arguments, args=argv, prog="recalib compare", config=(FlagCreatePairsOff,))
+    with _terminated_as_interrupted(), _progress() as progress:
+        comparison = compare(
+            args.models,
+            args.modules,
+            args.runtimes,
+            out=args.out / "compare.jsonl",
+            size=args.size,
+            batch=args.batch,
+            precision=args.precision,
+            protocol=args.protocol,
+            weights=args.weights,
+            threads=args.threads,
+            rounds=args.rounds,
+            resume=args.resume,
+            progress=progress,
+        )
+    if not comparison.cells:
+        raise WorkFailed("interrupted before anything was measured")
+    _show(comparison, args, shlex.join(["recalib", "compare", *argv]))
+    if comparison.interrupted:
+        print("recalib: interrupted; --resume continues from what was measured", file=sys.stderr)
+    return int(comparison.interrupted or all(cell.status != "ok" for cell in comparison.cells))
+
+
+def _show(comparison: Comparison, args: Arguments, command: str) -> None:
+    results = comparison.to_dict()
+    cells, machine = results["cells"], results["machine"]
+    advice = advise(cells)
+    write_page(args.out / "report.html", cells, machine, advice, command)
+    write_json(args.json, results)
+    console = Console()
+    console.print(_machine_line(machine), highlight=False, soft_wrap=True)
+    console.print(terminal_table(cells, machine))
+    for reason in dict.fromkeys(f"{cell['runtime']}: {cell['message']}" for cell in cells if cell["message"]):
+        console.print(reason, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for line in advice:
+        console.print(f"- {line}", highlight=False, markup=False)
+    console.print(f"{args.out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _machine_line(machine: dict[str, Any]) -> str:
+    versions = ", ".join(
+        f"{name} {machine['versions'][name]}"
+        for name in ("torch", "onnxruntime", "openvino")
+        if name in machine["versions"]
+    )
+    return f"{machine['device']}, {machine['threads']} threads, {machine['precision']}, {machine['layout']}; {versions}"
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends a measurement as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("making networks", total=None)
+        yield lambda what, done, of: bar.update(task, description=what, completed=done, total=of)

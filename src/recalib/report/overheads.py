@@ -1,0 +1,90 @@
+"""Bars of the overhead over the plain network, as inserted and deployed, with their intervals."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from recalib.benchmark.advice import overhead_text
+from recalib.report.marks import Mark
+from recalib.report.rows import Cell, Row, is_reference, module_title, status_text
+from recalib.report.svg import draw
+
+STATES = ("as inserted", "deployed")
+_BAR, _WIDTH = 13, 230  # px: thickness of a bar, width of the plotting area
+
+
+def percent_domain(cells: Sequence[Cell]) -> tuple[float, float]:
+    """An axis in percent that holds every interval, zero, and room for a number beyond the longest bar."""
+    ends = [100 * (cell["overhead"][end] - 1) for cell in cells if cell["overhead"] for end in ("low", "high")]
+    low, high = min([0.0, *ends]), max([1.0, *ends])
+    return low - 0.02 * (high - low), high + 0.2 * (high - low)
+
+
+def overhead_bars(rows: Sequence[Row], look: dict[str, Mark], domain: tuple[float, float]) -> str:
+    """Draw one network in one runtime as an SVG.
+
+    Args:
+        rows: its rows.
+        look: a mark for each module.
+        domain: of the axis, in percent; give panels that are compared the same.
+    """
+    bars, notes = [], []
+    for row in rows:
+        for state, cell in zip(STATES, (row.before, row.after), strict=True):
+            if cell is None or is_reference(cell):
+                continue
+            mark = look[row.module]
+            colour = mark.colour if cell["deployed"] else mark.faded
+            base: dict[str, Any] = {"module": module_title(row.module), "state": state, "colour": colour}
+            if cell["overhead"]:
+                bars.append(base | _bar(row, state, cell))
+            elif text := status_text(cell):
+                notes.append(base | {"end": 0.0, "text": text})
+    titles = [module_title(row.module) for row in rows]
+    y = alt.Y("module:N", sort=titles, title=None, axis=alt.Axis(domain=False, ticks=False, grid=False, labelPadding=8))
+    offset = alt.YOffset("state:N", sort=list(STATES), scale=alt.Scale(domain=list(STATES)))
+    zero = {"condition": {"test": "datum.value === 0", "value": "var(--rule)"}, "value": "var(--grid)"}
+    chart = alt.layer(*_layers(bars, notes)).encode(y=y, yOffset=offset)
+    chart = chart.encode(
+        x=alt.X(
+            "end:Q",
+            scale=alt.Scale(domain=list(domain), nice=False),
+            title="overhead over the plain network, %",
+            axis=alt.Axis(gridColor=zero),
+        )
+    )
+    return draw(chart.properties(width=_WIDTH, height=alt.Step(_BAR, **{"for": "offset"})))
+
+
+def _bar(row: Row, state: str, cell: Cell) -> dict[str, Any]:
+    percent = {end: 100 * (cell["overhead"][end] - 1) for end in ("low", "ratio", "high")}
+    return {
+        "end": percent["ratio"],
+        "low": percent["low"],
+        "high": percent["high"],
+        "beyond": max(percent["high"], 0.0),
+        "text": f"{percent['ratio']:.1f}",
+        "title": f"{module_title(row.module)} in {row.runtime}, {state}: {overhead_text(cell['overhead'])}",
+    }
+
+
+def _layers(bars: list[dict[str, Any]], notes: list[dict[str, Any]]) -> list[alt.Chart]:
+    measured, failed = (alt.Chart(alt.Data(values=values)) for values in (bars, notes))
+    text: dict[str, Any] = {
+        "align": "left",
+        "baseline": "middle",
+        "dx": 4,
+        "fontSize": 11,
+        "aria": False,
+        "fill": "var(--muted)",
+    }
+    return [
+        measured.mark_bar(cornerRadiusEnd=2).encode(
+            fill=alt.Fill("colour:N", scale=None),
+            description="title:N",
+        ),
+        measured.mark_rule(stroke="var(--ink)", strokeWidth=1.2, aria=False).encode(x="low:Q", x2="high:Q"),
+        measured.mark_text(**text).encode(x="beyond:Q", text="text:N"),
+        failed.mark_text(**text, fontStyle="italic").encode(text="text:N"),
+    ]

@@ -1,0 +1,120 @@
+"""The interface of a runtime: something that runs networks, and a session: one network ready to run in it."""
+
+import importlib.util
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from recalib.errors import RecalibError
+from recalib.runtimes.protocol import Protocol
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Unsupported(RecalibError):
+    """A runtime cannot run a network this way; the message says why and, if anything does, what helps."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How sessions run.
+
+    Attributes:
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        threads: of the CPU, for one forward pass.
+        device: where PyTorch runs; other runtimes use the CPU if they know no such device.
+        protocol: what is inside the timed region.
+    """
+
+    precision: str
+    threads: int
+    device: torch.device
+    protocol: Protocol
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision as PyTorch's type."""
+        return DTYPES[self.precision]
+
+
+class Session(ABC):
+    """One network with its input in place.
+
+    Attributes:
+        device: ``"cpu"`` or ``"cuda"``.
+        layout: of the feature maps: ``"channels_last"``, ``"contiguous"`` or ``"runtime's own"``.
+        asynchronous: whether `run` returns when the work is queued on PyTorch's current stream, not when it is done.
+        setup_s: seconds that the runtime took to make the network ready and to run it for the first time.
+    """
+
+    device: str = "cpu"
+    layout: str = "runtime's own"
+    asynchronous: bool = False
+    setup_s: float = 0.0
+
+    @abstractmethod
+    def run(self) -> None:
+        """One forward pass."""
+
+    @abstractmethod
+    def output(self) -> Tensor:
+        """What the last `run` gave, on the CPU."""
+
+
+class Runtime(ABC):
+    """Something that runs networks; `recalib.runtimes.RUNTIMES` lists them by name."""
+
+    name: ClassVar[str]
+
+    def missing(self) -> str | None:
+        """Why this runtime cannot be used on this machine, with the command that mends it; None if it can."""
+        return None
+
+    def require(self) -> None:
+        """Do nothing if this runtime can be used.
+
+        Raises:
+            Unsupported: with what `missing` says.
+        """
+        if reason := self.missing():
+            raise Unsupported(reason)
+
+    def translate(self, model: nn.Module, example: Tensor, settings: Settings) -> Any:
+        """The network in the form that the runtime reads; may be shared with other runtimes, so it is not set-up."""
+        return model
+
+    @abstractmethod
+    def load(self, network: Any, example: Tensor, settings: Settings) -> Session:
+        """A session from what `translate` gave."""
+
+    def prepare(self, model: nn.Module, example: Tensor, settings: Settings) -> Session:
+        """Make a network ready to run; the model itself is left as it is.
+
+        Args:
+            model: in evaluation mode, float32, on the CPU.
+            example: the input, shape (N, 3, H, W), float32, on the CPU.
+            settings: how to run.
+
+        Raises:
+            Unsupported: if the runtime cannot, with the reason.
+        """
+        self.require()
+        network = self.translate(model, example, settings)
+        start = time.perf_counter()
+        session = self.load(network, example, settings)
+        session.run()
+        if session.asynchronous:
+            torch.cuda.synchronize()
+        session.setup_s = time.perf_counter() - start
+        return session
+
+
+def not_installed(packages: Iterable[str], extra: str) -> str | None:
+    """A line that names what is not installed and the command that installs it, or None."""
+    absent = [name for name in packages if importlib.util.find_spec(name) is None]
+    return f"{', '.join(absent)} not installed: pip install 'recalib[{extra}]'" if absent else None

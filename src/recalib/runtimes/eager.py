@@ -1,0 +1,49 @@
+"""PyTorch as it is, operator by operator."""
+
+import contextlib
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recalib.runtimes.base import Runtime, Session, Settings
+
+
+class EagerSession(Session):
+    """A copy of the network in the settings' device, precision and layout."""
+
+    def __init__(self, model: nn.Module, example: Tensor, settings: Settings) -> None:
+        protocol, device = settings.protocol, settings.device
+        memory_format = torch.channels_last if protocol.channels_last else torch.contiguous_format
+        dtype = settings.dtype if protocol.bound else torch.float32
+        place: Any = {"device": device, "dtype": dtype, "memory_format": memory_format}
+        self.forward: Callable[[Tensor], Tensor] = copy.deepcopy(model).eval().to(**place)
+        self.example = example.to(**place)
+        self.device = device.type
+        self.layout = "channels_last" if protocol.channels_last else "contiguous"
+        self.asynchronous = device.type == "cuda"
+        self._inference = protocol.inference_mode
+        cast = dtype != settings.dtype
+        self._autocast = torch.autocast(device.type, settings.dtype) if cast else contextlib.nullcontext()
+        self._output: Tensor
+
+    def run(self) -> None:
+        """One forward pass; on a GPU it is queued only."""
+        with torch.inference_mode(self._inference), self._autocast:
+            self._output = self.forward(self.example)
+
+    def output(self) -> Tensor:
+        """What the last `run` gave, on the CPU."""
+        return self._output.detach().cpu()
+
+
+class Eager(Runtime):
+    """PyTorch's eager mode."""
+
+    name = "eager"
+
+    def load(self, network: nn.Module, example: Tensor, settings: Settings) -> Session:
+        """A session that calls the module."""
+        return EagerSession(network, example, settings)

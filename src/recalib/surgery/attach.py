@@ -1,0 +1,76 @@
+"""Putting modules into their places, all or none, and into no model that it is too late for."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+from torch import nn
+
+from recalib.errors import RecalibError
+from recalib.surgery.blocks import swap_class, taken_by
+from recalib.surgery.build import Attention, build
+from recalib.surgery.insertion import Insertion, Placement
+from recalib.surgery.sites import blocks, module_named
+from recalib.surgery.wrap import Recalibrated
+
+WRAPPERS = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "FSDPModule")
+
+
+def attach(model: nn.Module, placements: Sequence[Placement], kinds: Sequence[Attention]) -> Insertion:
+    """Make all modules, then put them in: an error leaves the model as it was."""
+    ends = dict(blocks(model))
+    made: list[tuple[nn.Module, nn.Module]] = []
+    for placement, kind in zip(placements, kinds, strict=True):
+        name = placement.site.name
+        outermost = module_named(model, name)
+        host = ends.get(name, outermost) if placement.position == "end" else outermost
+        _refuse_taken(name, outermost, host)
+        if any(host is other for other, _ in made):
+            raise RecalibError(f"{name} is the same module as another one of the names")
+        made.append((host, _build(model, host, placement, kind)))
+    for placement, (host, module) in zip(placements, made, strict=True):
+        if placement.position == "end" and placement.site.name in ends:
+            swap_class(host)
+            host.attention = module
+        else:
+            wrapper = Recalibrated(host, module, "before" if placement.position == "before" else "after")
+            replace(model, host, wrapper)
+            host = wrapper
+        host.__dict__["placement"] = asdict(placement)
+    parameters = {id(p): p.numel() for _, module in made for p in module.parameters()}
+    return Insertion(tuple(placements), sum(parameters.values()))
+
+
+def _build(model: nn.Module, host: nn.Module, placement: Placement, kind: Attention) -> nn.Module:
+    """A module in the device and precision of its host's weights, or else of the model's, and in the host's mode."""
+    weights = (p for module in (host, model) for p in module.parameters() if p.is_floating_point())
+    module = build(kind, placement.site.channels, placement.options, like=next(weights, torch.empty(0)))
+    return module.train(host.training)
+
+
+def _refuse_taken(name: str, outermost: nn.Module, host: nn.Module) -> None:
+    by = "attention" if isinstance(getattr(outermost, "attention", None), nn.Module) else taken_by(host)
+    if by is not None:
+        present = type(getattr(outermost, by)).__name__
+        raise RecalibError(f"{name or 'the model'} has a module at this site already: {by} ({present})")
+
+
+def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in another's place, wherever in the model that one is used."""
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child is old and parent is not new:
+                parent._modules[name] = new
+
+
+def refuse_finished(model: nn.Module, verb: str) -> None:
+    """Raise for a model that is wrapped, compiled or scripted, and say that the verb comes before that."""
+    for module in model.modules():
+        ancestry = {cls.__name__ for cls in type(module).__mro__}
+        wrapper = next((name for name in WRAPPERS if name in ancestry), None)
+        if wrapper is not None:
+            raise RecalibError(f"the model is wrapped in {wrapper}: call {verb} first, then wrap")
+        if "OptimizedModule" in ancestry or module._compiled_call_impl is not None:
+            raise RecalibError(f"the model is compiled: call {verb} first, then torch.compile")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise RecalibError(f"the model is scripted: call {verb} first, then torch.jit.script")

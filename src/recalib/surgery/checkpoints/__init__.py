@@ -1,0 +1,7 @@
+"""Checkpoints: our own, and those of the projects that attention comes from."""
+
+from recalib.surgery.checkpoints.info import CheckpointInfo, inspect_checkpoint
+from recalib.surgery.checkpoints.load import load_checkpoint
+from recalib.surgery.checkpoints.save import save_backbone, save_checkpoint
+
+__all__ = ["CheckpointInfo", "inspect_checkpoint", "load_checkpoint", "save_backbone", "save_checkpoint"]

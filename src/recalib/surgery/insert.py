@@ -1,0 +1,165 @@
+"""The verbs: put attention into a network, take it out, or only fuse the tails that are there."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from recalib.errors import RecalibError, unknown
+from recalib.surgery.attach import attach, refuse_finished, replace
+from recalib.surgery.blocks import restore_class, swap_class
+from recalib.surgery.build import Attention, name_of, per_stage
+from recalib.surgery.insertion import Insertion, Placement, hosts, inserted
+from recalib.surgery.sites import Site, blocks, named_sites, sites
+from recalib.surgery.wrap import Position, Recalibrated
+
+
+def insert_(
+    model: nn.Module,
+    attention: Attention | Mapping[int, Attention],
+    *,
+    where: Callable[[Site], bool] | Sequence[str] | None = None,
+    identity: bool = False,
+    position: Position = "after",
+    **options: Any,
+) -> Insertion:
+    """Put a channel attention module at the end of every residual branch of a network, in place.
+
+    The network keeps its keys; the new ones are ``<block>.attention.*``, so a pretrained checkpoint loads before or
+    after. New modules take the mode, device and precision of their block, and can be trained in a frozen network too.
+
+    Args:
+        model: a torchvision or timm CNN with residual additions, or anything that contains one.
+        attention: a name of `attention_names`, ``timm:NAME``, a class or factory ``channels -> module``, or a mapping
+            from the index of a stage to one of these; stages that it leaves out get nothing.
+        where: a filter ``Site -> bool`` on `sites`, or names of modules after whose output the attention goes.
+        identity: start every module as the exact identity.
+        position: ``"after"`` or ``"before"`` the modules that `where` names.
+        **options: of the attention, for every site; a tuple has one value for each stage of the network.
+
+    Returns:
+        What was inserted.
+
+    Raises:
+        RecalibError: for a network without known residual blocks, a site that has a module already, an unknown name
+            or option, and a wrapped or compiled model. The model is left as it was.
+
+    Example::
+
+        >>> model = torchvision.models.resnet50()
+        >>> print(insert_(model, "eca", kernel_size=(3, 5, 5, 7)))
+        eca(kernel_size=3) at 3 sites, eca(kernel_size=5) at 10 sites, eca(kernel_size=7) at 3 sites: 80 parameters
+    """
+    refuse_finished(model, "insert_")
+    chosen, stages = _choose(model, where, position)
+    recipes = _recipes(attention, {**options, "identity": True} if identity else options, stages)
+    plan = [(site, *recipes[site.stage]) for site in chosen if site.stage in recipes]
+    if not plan:
+        raise RecalibError(f"attention for the stages {sorted(recipes)}: none of the chosen sites is in one of these")
+    place = "end" if where is None or callable(where) else position
+    placements = [Placement(site, name_of(kind), settings, place) for site, kind, settings in plan]
+    return attach(model, placements, [kind for _, kind, _ in plan])
+
+
+def repeat_(model: nn.Module, insertion: Insertion) -> Insertion:
+    """Insert into a network what was inserted into another one like it, in place.
+
+    Args:
+        model: a network whose modules have the same names.
+        insertion: from `insert_`, `inserted` or `Insertion.from_metadata`.
+
+    Raises:
+        RecalibError: for an attention that is not in the catalogue, for sites that the network does not have, and as
+            `insert_`. The model is left as it was.
+    """
+    refuse_finished(model, "repeat_")
+    ends = {site.name: site for site in sites(model)}
+    for placement in insertion.placements:
+        site = placement.site
+        if placement.position == "end" and site.name not in ends:
+            raise unknown("site", site.name, ends)
+        if placement.position == "end" and ends[site.name].channels != site.channels:
+            raise RecalibError(f"{site.name} has {ends[site.name].channels} channels, the insertion {site.channels}")
+    return attach(model, insertion.placements, [placement.attention for placement in insertion.placements])
+
+
+def remove_(model: nn.Module) -> Insertion:
+    """Take every channel attention module out of a network, in place, and undo `fuse_`.
+
+    The network is what it was: blocks have their own classes again, keys and results are the old ones.
+
+    Returns:
+        What was taken out.
+
+    Raises:
+        RecalibError: for a wrapped or compiled model.
+    """
+    refuse_finished(model, "remove_")
+    removed = inserted(model)
+    for _, host in list(hosts(model)):
+        host.__dict__.pop("placement", None)
+        if isinstance(host, Recalibrated):
+            replace(model, host, host.wrapped)
+    for _, block in list(blocks(model)):
+        restore_class(block)
+    return removed
+
+
+def fuse_(model: nn.Module) -> None:
+    """Run the tails of a network's residual blocks through `ops.recalibrate`, in place, without any attention.
+
+    Raises:
+        RecalibError: for a network without known residual blocks, and for a wrapped or compiled model.
+    """
+    refuse_finished(model, "fuse_")
+    found = list(blocks(model))
+    if not found:
+        raise RecalibError(f"{type(model).__name__} has no residual blocks whose tail is known")
+    for _, block in found:
+        swap_class(block)
+
+
+def _choose(
+    model: nn.Module, where: Callable[[Site], bool] | Sequence[str] | None, position: Position
+) -> tuple[list[Site], int]:
+    """The sites to insert at, and the number of stages of the network."""
+    if position not in ("after", "before"):
+        raise unknown("position", position, ("after", "before"))
+    if where is not None and not callable(where):
+        if not where:
+            raise RecalibError("where=[] names no module")
+        return named_sites(model, [where] if isinstance(where, str) else where, position)
+    if position == "before":
+        raise RecalibError("position='before' needs where=[names of modules]")
+    found = _default_sites(model)
+    chosen = [site for site in found if where is None or where(site)]
+    if not chosen:
+        raise RecalibError(f"where leaves none of the {len(found)} sites, from {found[0]} to {found[-1]}")
+    return chosen, 1 + found[-1].stage
+
+
+def _default_sites(model: nn.Module) -> list[Site]:
+    found = sites(model)
+    if not found:
+        traced = ", for it is a traced graph" if isinstance(model, torch.fx.GraphModule) else ""
+        raise RecalibError(
+            f"{type(model).__name__} has no residual additions that are known{traced}; "
+            "name the modules that attention should follow, as in where=['features.3', 'features.8']"
+        )
+    return found
+
+
+def _recipes(
+    attention: Attention | Mapping[int, Attention], options: dict[str, Any], stages: int
+) -> dict[int, tuple[Attention, dict[str, Any]]]:
+    """For each stage that gets any: what to make, and with which options."""
+    kinds = attention if isinstance(attention, Mapping) else dict.fromkeys(range(stages), attention)
+    for stage, kind in kinds.items():
+        if stage not in range(stages):
+            raise unknown("stage", stage, map(str, range(stages)))
+        if isinstance(kind, nn.Module) or not (isinstance(kind, str) or callable(kind)):
+            raise RecalibError(
+                f"attention is of type {type(kind).__name__}: give a name, or a class or function channels -> module"
+            )
+    return {stage: (kind, per_stage(kind, options, stages)[stage]) for stage, kind in kinds.items()}

@@ -1,0 +1,135 @@
+"""`recalib compare` as people run it: real processes, real runtimes, stopped and killed as well."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from recalib import cli
+
+ARGUMENTS = ["compare", "cifar_resnet8", "--modules", "se", "--size", "32", "--runtimes", "eager", "--rounds", "5"]
+TWO_GROUPS = [*ARGUMENTS[:2], "cifar_resnet56", *ARGUMENTS[2:]]  # the second takes long enough to be stopped in it
+
+
+def recalib(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "recalib", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def lines(folder):
+    file = folder / "compare.jsonl"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def wait_for_cells(process, folder, count):
+    """Wait until so many cells are on the disk."""
+    end = time.monotonic() + 120
+    while len(lines(folder)) < 1 + count:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole run, and what it printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    process = recalib(*ARGUMENTS, "--out", folder / "out", "--json", folder / "deep" / "cells.json")
+    stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stderr) == (0, "")
+    return folder, stdout
+
+
+def test_it_prints_machine_table_and_three_lines_of_advice(finished):
+    folder, stdout = finished
+    machine = json.loads((folder / "deep" / "cells.json").read_text())["machine"]
+    assert stdout.startswith(machine["device"])
+    assert machine["versions"]["torch"] in stdout.splitlines()[0]
+    assert "deployed" in stdout
+    assert stdout.count("\n- ") == 3
+    assert str(folder / "out" / "report.html") in stdout
+
+
+def test_json_holds_machine_and_cells(finished):
+    found = json.loads((finished[0] / "deep" / "cells.json").read_text())
+    assert set(found) == {"machine", "cells"}
+    assert [(cell["module"], cell["deployed"], cell["status"]) for cell in found["cells"]] == [
+        ("baseline", False, "ok"),
+        ("baseline", True, "ok"),
+        ("se", False, "ok"),
+        ("se", True, "ok"),
+    ]
+    assert [json.loads(line) for line in lines(finished[0] / "out")[1:]] == found["cells"]
+
+
+def test_the_page_names_the_command_that_made_it(finished):
+    page = (finished[0] / "out" / "report.html").read_text()
+    assert "recalib compare cifar_resnet8 --modules se --size 32" in page
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_what_was_measured_on_disk_and_in_the_report(tmp_path, sent):
+    process = recalib(*TWO_GROUPS, "--out", tmp_path, "--json", tmp_path / "cells.json")
+    wait_for_cells(process, tmp_path, 4)
+    process.send_signal(sent)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert stderr == "recalib: interrupted; --resume continues from what was measured\n"
+    cells = json.loads((tmp_path / "cells.json").read_text())["cells"]
+    assert [cell["model"] for cell in cells] == ["cifar_resnet8"] * 4
+    assert [json.loads(line) for line in lines(tmp_path)[1:]] == cells
+    assert "cifar_resnet8" in stdout
+    assert "cifar_resnet8" in (tmp_path / "report.html").read_text()
+
+
+def test_a_killed_run_continues_where_it_was(tmp_path):
+    process = recalib(*TWO_GROUPS, "--out", tmp_path)
+    wait_for_cells(process, tmp_path, 4)
+    process.kill()
+    process.communicate()
+    kept = lines(tmp_path)[1:5]
+    again = [*TWO_GROUPS, "--out", tmp_path, "--json", tmp_path / "cells.json", "--threads", 1, "--resume"]
+    assert cli.main(list(map(str, again))) == 0
+    cells = json.loads((tmp_path / "cells.json").read_text())["cells"]
+    assert cells[:4] == [json.loads(line) for line in kept]
+    assert [cell["model"] for cell in cells] == ["cifar_resnet8"] * 4 + ["cifar_resnet56"] * 4
+    assert {cell["status"] for cell in cells} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["resnet5"], "recalib: unknown model 'resnet5'; did you mean"),
+        (["resnet18", "--modules", "sse"], "recalib: unknown attention 'sse'; did you mean se"),
+        (["resnet18", "--runtimes", "onnx"], "recalib: unknown runtime 'onnx'; did you mean onnxruntime"),
+        (["resnet18", "--weights", "nowhere.pth"], "recalib: "),
+    ],
+)
+def test_a_wrong_name_is_one_line_with_the_nearest_right_ones_and_exit_status_2(tmp_path, capsys, wrong, message):
+    assert cli.main(["compare", *wrong, "--out", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(message)
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_said_before_measuring(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.main([*ARGUMENTS, "--out", str(tmp_path / "file")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_if_nothing_could_be_measured_the_exit_status_says_so(tmp_path, capsys):
+    assert cli.main([*ARGUMENTS, "--out", str(tmp_path), "--batch", "100000000"]) == 1
+    assert "GiB are left" in capsys.readouterr().out
+    assert (tmp_path / "report.html").exists()

@@ -1,0 +1,233 @@
+"""A deployed network is the same function in another form."""
+
+import copy
+import pickle
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+import recalib
+from recalib import RecalibError, attention_names, cifar_resnet, deploy, insert_
+from recalib.attention import Attention
+from recalib.deploy.deploy import assemble, key, sites_of
+from recalib.deploy.gates import GateFirst, means
+from recalib.deploy.graph import simplify, trace
+from recalib.deploy.rewrite import gate_first_is_possible
+from recalib.ops import Affine
+
+TARGETS = ["eager", "compile", "onnxruntime", "openvino", "tensorrt"]
+SIZE = (2, 3, 64, 64)
+
+
+def in_play(model):
+    """No norm and no gate at its initial value, so that a mistake shows."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm1d)):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+        elif isinstance(module, Attention):
+            for p in module.parameters(recurse=False):
+                nn.init.normal_(p, std=0.3)
+            if module.blend is not None:
+                nn.init.normal_(module.blend.weight)
+    return model.eval()
+
+
+def relative_error(got, expected):
+    return float((got.double() - expected.double()).abs().max() / expected.abs().max())
+
+
+@torch.no_grad()
+def check(model, target, size=SIZE, limit=1e-9):
+    x = torch.randn(size, dtype=next(model.parameters()).dtype)
+    deployed = deploy(model, size, target=target)
+    assert relative_error(deployed(x), model(x)) <= limit
+    return deployed
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", attention_names())
+def test_every_mechanism_in_every_form_is_exact(name, target):
+    model = timm.create_model("resnet26", num_classes=10).double()
+    insert_(model, name)
+    check(in_play(model), target)
+
+
+@pytest.mark.parametrize("target", ["eager", "onnxruntime"])
+@pytest.mark.parametrize("options", [{"identity": True}, {"bias": False}], ids=["blended", "without biases"])
+def test_options_are_deployed_too(options, target):
+    model = cifar_resnet(20, block="bottleneck").double()
+    insert_(model, "multi_se", **options)
+    check(in_play(model), target, (2, 3, 32, 32))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: timm.create_model("resnet18"),
+        lambda: timm.create_model("mobilenetv2_100"),
+        lambda: torchvision.models.mobilenet_v2(),
+        lambda: timm.create_model("convnext_atto"),
+        lambda: timm.create_model("resnetv2_50"),
+        lambda: cifar_resnet(20, version=2),
+    ],
+    ids=["resnet18", "timm mobilenetv2", "torchvision mobilenetv2", "convnext", "pre-activation", "cifar v2"],
+)
+def test_every_family_is_deployed_exactly(build, target):
+    model = build().double()
+    insert_(model, "se")
+    check(in_play(model), target)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv2_100"])
+@pytest.mark.parametrize("target", ["eager", "onnxruntime"])
+def test_in_float32_the_relative_error_is_at_most_1e_5(name, target):
+    for attention in ("ab", "eca", "se"):
+        model = timm.create_model(name)
+        insert_(model, attention)
+        check(in_play(model), target, (1, 3, 96, 96), limit=1e-5)
+
+
+def test_batch_norms_are_folded_and_dropout_is_gone():
+    deployed = deploy(in_play(timm.create_model("mobilenetv2_100", drop_rate=0.5)), SIZE)
+    kinds = {type(module) for module in deployed.modules()}
+    assert not {nn.BatchNorm2d, nn.Dropout, nn.Identity} & kinds
+    assert not any(p.requires_grad for p in deployed.parameters())
+    assert not deployed.training
+
+
+def test_the_model_itself_is_left_alone():
+    model = in_play(cifar_resnet(20, attention="se")).train()
+    before = copy.deepcopy(model.state_dict())
+    generator = torch.get_rng_state()
+    deploy(model, (1, 3, 32, 32))
+    assert model.training
+    assert all(p.requires_grad for p in model.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_a_deployed_network_can_be_copied_pickled_and_moved():
+    model = in_play(cifar_resnet(20, attention="eca")).double()
+    deployed = deploy(model, (1, 3, 32, 32))
+    x = torch.randn(3, 3, 32, 32)
+    for other in (copy.deepcopy(deployed), pickle.loads(pickle.dumps(deployed))):
+        torch.testing.assert_close(other(x.double()), deployed(x.double()))
+    assert deployed.float()(x).dtype == torch.float32
+
+
+def test_batch_size_is_free_after_deployment():
+    model = in_play(cifar_resnet(20, attention="gct")).double()
+    deployed = deploy(model, (1, 3, 32, 32), target="onnxruntime")
+    x = torch.randn(7, 3, 32, 32, dtype=torch.double)
+    with torch.no_grad():
+        assert relative_error(deployed(x), model(x)) < 1e-9
+
+
+def test_a_gate_nobody_described_is_deployed_as_it_is():
+    class Both(Attention):
+        def gate(self, moments):
+            return Affine(moments.mean.sigmoid(), moments.mean.tanh())
+
+    class Loud(Attention):
+        needs_variance = True
+
+        def gate(self, moments):
+            return Affine(scale=1 + moments.variance)
+
+    for gate in (Both, Loud):
+        model = cifar_resnet(20, block="bottleneck").double()
+        insert_(model, gate)
+        check(in_play(model), "eager", (2, 3, 32, 32))
+
+
+def test_the_rule_reads_whichever_is_less():
+    """ECA's folded layer is C_out wide: worth it at 56x56 with 64 channels in, not at 7x7 with 512."""
+    model = timm.create_model("resnet50")
+    insert_(model, "eca")
+    deployed = deploy(model, (1, 3, 224, 224), target="openvino")
+    forms = {name: type(m).__name__ for name, m in deployed.named_modules() if name.endswith("_gate")}
+    assert forms["layer1.0.attention_gate"] == "GateFirst"
+    assert forms["layer4.2.attention_gate"] == "Gate"
+
+
+def test_a_network_with_control_flow_has_its_parts_folded():
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = cifar_resnet(20, attention="se")
+
+        def forward(self, x):
+            return self.body(x if x.sum() > 0 else -x)
+
+    model = in_play(Branching().double())
+    deployed = check(model, "eager", (2, 3, 32, 32))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in deployed.modules())
+
+
+def test_frozen_batch_norms_of_a_detection_backbone_are_folded():
+    norm = torchvision.ops.FrozenBatchNorm2d
+    model = torchvision.models.resnet18(norm_layer=norm).double()
+    insert_(model, "se")
+    deployed = check(model.eval(), "eager")
+    assert not any(isinstance(module, norm) for module in deployed.modules())
+
+
+def test_measuring_chooses_among_exact_forms():
+    model = cifar_resnet(29, block="bottleneck")
+    insert_(model, "eca")
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        got = deploy(in_play(model), x.shape, target="eager", measure=True)(x)
+        assert relative_error(got, model(x)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": "onnx"}, r"unknown target 'onnx'; did you mean onnxruntime"),
+        ({"input_size": (224, 224)}, r"input_size=\(224, 224\): deploy takes \(N, C, H, W\)"),
+        ({"input_size": (1, 4, 32, 32)}, r"does not run on an input of \(1, 4, 32, 32\)"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message):
+    with pytest.raises(RecalibError, match=message) as caught:
+        deploy(cifar_resnet(20), **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_deploy_is_the_function_and_not_the_package():
+    assert callable(recalib.deploy)
+
+
+@pytest.mark.parametrize("size", [(7, 5), (1, 4), (1, 1), (2, 2)])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_means_of_a_convolutions_output_follow_from_its_input(kernel, size):
+    attention = recalib.create_attention("ab", 6).double()
+    nn.init.ones_(attention.weight)
+    conv = nn.Conv2d(4, 6, kernel, padding=kernel // 2).double()
+    h = torch.randn(3, 4, *size, dtype=torch.double)
+    got = GateFirst(attention, conv, means)(h)
+    torch.testing.assert_close(got, conv(h).mean((2, 3), keepdim=True), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_choice_of_forms_is_exact(target):
+    for build in (lambda: timm.create_model("resnet18"), lambda: timm.create_model("resnet26")):
+        for name in ("ab", "eca", "multi_se"):
+            model = build().double()
+            insert_(model, name)
+            x = torch.randn(SIZE, dtype=torch.double)
+            for first in (True, False):
+                graph = simplify(trace(in_play(model)))
+                choices = {key(s): first for s in sites_of(graph, x) if gate_first_is_possible(s)}
+                assert choices
+                with torch.no_grad():
+                    assert relative_error(assemble(graph, x, target, choices)(x), model(x)) < 1e-9
