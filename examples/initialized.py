@@ -103,7 +103,11 @@ def main() -> None:
     for name, values in results.items():
         print(f"{name:>20}  " + "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
     if args.json:
-        machine = {"system": platform.platform(), "python": platform.python_version(), "torch": torch.__version__}
+        machine = {
+            "system": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        }
         about = {"command": ["python", *sys.argv], "images": args.images, "seed": args.seed, "machine": machine}
         args.json.write_text(json.dumps({**about, "results": results}, indent=2) + "\n")
 

@@ -275,7 +275,7 @@ def test_a_compared_network_is_neither_blind_to_its_attention_nor_out_of_range(m
     plain, attentive = (
         networks.network(backbones, "resnet50", name).reference(images) for name in ("baseline", module)
     )
-    assert float((plain - attentive).abs().max() / plain.abs().max()) > 10 * group.TOLERANCE["fp32"]
+    assert float((plain - attentive).abs().max() / plain.abs().max()) > 100 * group.TOLERANCE["fp32"]
     assert 1e-3 < plain.abs().max() < 1e6
 
 

@@ -41,6 +41,11 @@ class Settings:
         """The precision as PyTorch's type."""
         return DTYPES[self.precision]
 
+    @property
+    def tf32(self) -> bool:
+        """Whether float32 convolutions round their operands to TF32, as PyTorch has it by default on a GPU."""
+        return self.precision == "fp32" and self.device.type == "cuda" and torch.backends.cudnn.allow_tf32
+
 
 class Session(ABC):
     """One network with its input in place.

@@ -38,7 +38,7 @@ def describe(settings: Settings) -> dict[str, Any]:
         "os": _os(),
         "python": platform.python_version(),
         "versions": _versions(LIBRARIES),
-        "precision": settings.precision + (_tf32() if on_gpu and settings.precision == "fp32" else ""),
+        "precision": settings.precision + " (TF32 convolutions)" * settings.tf32,
         "layout": f"{_layout(settings)} (PyTorch), runtime's own (others)",
         "protocol": settings.protocol.name,
     }
@@ -84,10 +84,6 @@ def _versions(names: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return dict(sorted(found.items()))
-
-
-def _tf32() -> str:
-    return " (TF32 convolutions)" if torch.backends.cudnn.allow_tf32 else ""
 
 
 def _layout(settings: Settings) -> str:
