@@ -61,7 +61,10 @@ class Answers(nn.Module):
         (lambda x: recalibrate(x, activation="gelu"), r"activation 'gelu': recalibrate takes 'relu' or 'none'"),
         (lambda x: recalibrate(x[0]), r"floating map \(N, C, H, W\), got torch.float32 of shape \(16, 4, 5\)"),
         (lambda x: recalibrate(x.int()), r"got torch.int32"),
-        (lambda x: recalibrate(x, residual=x[:, :, :1]), r"residual of shape \(2, 16, 1, 5\) for a map of shape"),
+        (
+            lambda x: recalibrate(x, residual=x[:, :, :1]),
+            r"residual of shape \(2, 16, 1, 5\) for a map of \(2, 16, 4, 5\)",
+        ),
         (lambda x: recalibrate(x, nn.BatchNorm2d(8)), r"BatchNorm2d of 8 channels on a map of shape \(2, 16, 4, 5\)"),
         (lambda x: recalibrate(x, None, create_attention("se", 8)), r"SE of 8 channels on a map of shape"),
         (

@@ -1,6 +1,6 @@
 """What passes between the three parts of a channel attention module: moments -> gate -> affine."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -43,6 +43,11 @@ class GateOnMoments(Protocol):
     def affine(self, moments: Moments) -> Affine:
         """Scale and shift for the map that has these moments."""
         ...
+
+
+def is_gate(module: object) -> TypeGuard[GateOnMoments]:
+    """As ``isinstance(module, GateOnMoments)``, which takes longer than a small operator does."""
+    return callable(getattr(type(module), "affine", None)) and hasattr(module, "needs_variance")
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from recalib.errors import RecalibError
 from recalib.ops.capture import is_captured, is_observed, is_symbolic
-from recalib.ops.contract import GateOnMoments, ask
+from recalib.ops.contract import GateOnMoments, ask, is_gate
 from recalib.ops.norm import is_affine, is_synchronized, uses_batch_statistics
 from recalib.ops.passes import HAS_TRITON
 from recalib.ops.reference import compose, integrate, moments
@@ -73,7 +73,7 @@ def _fuses(x: Tensor, norm: nn.Module | None, attention: nn.Module | None, resid
         (x.numel() > 0 or is_synchronized(norm))  # others wait for this process, even without images
         and (norm is not None or attention is not None)
         and (norm is None or (is_affine(norm) and not is_observed(norm)))
-        and (attention is None or (isinstance(attention, GateOnMoments) and not is_observed(attention)))
+        and (attention is None or (not is_observed(attention) and is_gate(attention)))
         and (residual is None or residual.dtype == x.dtype)
     )
 
@@ -102,14 +102,20 @@ def _pays(x: Tensor, attention: object) -> bool:
 
 
 def _check(x: Tensor, norm: nn.Module | None, attention: object, residual: Tensor | None) -> None:
-    shape = tuple(x.shape)
-    if x.ndim != 4 or not x.is_floating_point():
-        raise RecalibError(f"recalibrate takes a floating map (N, C, H, W), got {x.dtype} of shape {shape}")
-    if residual is not None and residual.shape != x.shape:
-        raise RecalibError(f"residual of shape {tuple(residual.shape)} for a map of shape {shape}; they must be equal")
+    shape = x.shape
+    if len(shape) != 4 or not x.is_floating_point():
+        raise RecalibError(f"recalibrate takes a floating map (N, C, H, W), got {x.dtype} of shape {tuple(shape)}")
+    if residual is not None and residual.shape != shape:
+        raise RecalibError(f"residual of shape {tuple(residual.shape)} for a map of {tuple(shape)}; they must be equal")
     if uses_batch_statistics(norm) and not is_synchronized(norm) and x.numel() == shape[1]:
-        raise RecalibError(f"{type(norm).__name__} in training needs more than 1 value per channel, got a map {shape}")
-    for module, attribute in ((norm, "num_features"), (attention, "channels")):
-        channels = getattr(module, attribute, shape[1])
+        raise RecalibError(f"{_name(norm)} in training needs more than 1 value per channel, got a map {tuple(shape)}")
+    for module, channels in (
+        (norm, getattr(norm, "num_features", None)),
+        (attention, getattr(attention, "channels", None)),
+    ):
         if isinstance(channels, int) and channels != shape[1]:
-            raise RecalibError(f"{type(module).__name__} of {channels} channels on a map of shape {shape}")
+            raise RecalibError(f"{_name(module)} of {channels} channels on a map of shape {tuple(shape)}")
+
+
+def _name(module: object) -> str:
+    return type(module).__name__

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from recalib.ops.capture import is_captured, is_observed, is_symbolic, may_overwrite
-from recalib.ops.contract import Affine, GateOnMoments, Moments, ask, wide
+from recalib.ops.contract import Affine, Moments, ask, is_gate, wide
 from recalib.ops.norm import is_affine
 from recalib.ops.passes_torch import spread
 
@@ -25,11 +25,13 @@ def compose(
     """
     y = x if norm is None else norm(x)
     ours = norm is not None and is_affine(norm) and not is_symbolic(x)  # a batch norm keeps its input, not its output
-    if isinstance(attention, GateOnMoments) and not is_captured(x) and not is_observed(attention):
+    if attention is None:
+        pass
+    elif not is_captured(x) and not is_observed(attention) and is_gate(attention):
         affine = ask(attention, moments(y, attention.needs_variance))
         y = integrate(y, affine, overwrite=ours and may_overwrite())
         ours = ours or any(t is not None for t in affine)
-    elif attention is not None:  # also a gate where someone looks: as a module among modules
+    else:  # where someone looks, a gate too is called as a module among modules
         y, ours = attention(y), False
     if residual is not None:
         y, ours = y.add_(residual) if ours and residual.dtype == y.dtype else y + residual, True
