@@ -68,7 +68,7 @@ def test_operators_keep_torchs_rules(layout):
         stats = passes_torch.moments(d, order)
         torch.library.opcheck(ops.differentiate.default, (dy, s.detach(), d, stats, stats + 1))
     _, link = passes.moments(x, 1)
-    for centre, scale, shift, residual in ((c, s, t, r), (None, s, None, None), (None, None, t, r)):
+    for centre, scale, shift, residual in ((c.detach(), s, t, r), (None, s, None, None), (None, None, t, r)):
         arguments = (d, *(part.detach() for part in link), centre, scale, shift, residual, True)
         torch.library.opcheck(ops.integrate.default, arguments)
     for mask, values in ((y, d), (None, d), (y, None)):

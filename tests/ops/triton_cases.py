@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recalib.ops import passes_triton
+from recalib.ops import fold_triton, passes_triton
 
 sys.path.insert(0, str(Path(__file__).parent))
+import fold_cases
 from passes_cases import DTYPES, LAYOUTS, check, check_moments
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -89,3 +90,16 @@ def test_an_empty_batch_launches_nothing():
     x = torch.empty(0, 3, 2, 2, device=DEVICE)
     assert passes_triton.moments(x, 2).shape == (2, 0, 3)
     assert passes_triton.integrate(x, None, None, None, x, True).shape == x.shape
+
+
+@pytest.mark.parametrize("dtype", fold_cases.TOLERANCES, ids=str)
+@pytest.mark.parametrize(("images", "channels"), [(1, 1), (3, 17), (130, 5)])
+def test_small_operators(images, channels, dtype):
+    fold_cases.check(fold_triton, images, channels, dtype, DEVICE)
+
+
+def test_half_precision_parameters_of_a_norm_keep_float32_statistics():
+    stats = torch.rand(2, 4, 3, device=DEVICE)
+    weight = torch.rand(3, device=DEVICE).half()
+    exact = fold_triton.normalize(stats, weight.float(), None, 1e-5, 0)
+    fold_cases.assert_near(fold_triton.normalize(stats, weight, None, 1e-5, 0), [t.double() for t in exact])

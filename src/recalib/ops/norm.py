@@ -6,15 +6,18 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from recalib.ops import fold
+
 _FROZEN = "torchvision.ops.misc.FrozenBatchNorm2d"  # named, not imported: recalib.ops needs torch alone
 
 
-class Normalization(NamedTuple):
-    """``norm(x) = scale * (x - centre) + shift``, each of shape (C,)."""
+class Normalized(NamedTuple):
+    """``norm(x) = scale * (x - centre) + shift``, each of shape (C,), and the moments of norm(x)."""
 
     scale: Tensor
     centre: Tensor
     shift: Tensor
+    moments: Tensor  # (order, N, C)
 
 
 def is_affine(norm: nn.Module) -> bool:
@@ -47,38 +50,43 @@ def is_synchronized(norm: nn.Module | None) -> TypeGuard[nn.SyncBatchNorm]:
     )
 
 
-def normalization(norm: nn.Module, stats: Tensor, size: int) -> Normalization:
-    """The affine map that a norm is for this batch; running statistics are updated as the norm itself does.
+def normalized(norm: nn.Module, stats: Tensor, size: int, order: int) -> Normalized:
+    """What a norm does to this batch; running statistics are updated as the norm itself does.
+
+    The moments of norm(x) follow from those of x: with ``norm(x) = a (x - c) + b`` they are ``a (m - c) + b`` and
+    ``a^2 v``. So what a gate wants to know costs nothing beyond what the norm's own statistics cost.
 
     Args:
         norm: for which `is_affine` holds.
-        stats: mean and variance of each channel of each image, shape (2, N, C), where `uses_batch_statistics`;
-            else only their type counts.
+        stats: moments of x, shape (at least order, N, C); (2, N, C) where `uses_batch_statistics`.
         size: H*W.
+        order: how many moments of norm(x) are wanted.
     """
     n: Any = norm
     weight, bias = (None if p is None else p.to(stats.dtype) for p in (n.weight, n.bias))
-    if uses_batch_statistics(norm):
-        mean, variance = _batch_statistics(n, stats, size)
+    shift = stats.new_zeros(stats.shape[2]) if bias is None else bias
+    if uses_batch_statistics(norm) and not is_synchronized(norm):
+        scale, centre, variance, moments = fold.normalize(stats, weight, bias, n.eps, order)
+        _update_running_statistics(n, centre.detach(), variance, stats.shape[1] * size)
+        return Normalized(scale, centre, shift, moments)
+    if is_synchronized(norm):
+        centre, variance = _shared_statistics(norm, stats, size)
     else:
-        mean, variance = n.running_mean.to(stats.dtype), n.running_var.to(stats.dtype)
-    deviation = (variance + n.eps).rsqrt()
-    return Normalization(
-        deviation if weight is None else weight * deviation, mean, torch.zeros_like(mean) if bias is None else bias
-    )
+        centre, variance = n.running_mean.to(stats.dtype), n.running_var.to(stats.dtype)
+    scale = (variance + n.eps).rsqrt() * (1 if weight is None else weight)
+    parts = [scale * (stats[0] - centre) + shift] if order else []
+    parts += [scale.square() * stats[1]] if order == 2 else []
+    return Normalized(scale, centre, shift, torch.stack(parts) if parts else stats[:0])
 
 
-def _batch_statistics(norm: nn.BatchNorm2d | nn.SyncBatchNorm, stats: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel over the batch, shape (C,)."""
+def _shared_statistics(norm: nn.SyncBatchNorm, stats: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel over the batches of all processes, shape (C,)."""
     means, variances = stats.unbind(0)
     images = max(len(means), 1)  # a process may have drawn none
     mean = means.sum(0) / images
     variance = torch.addcmul(variances, means - mean, means - mean).sum(0) / images
-    count: Tensor | int = len(means) * size
-    if is_synchronized(norm):
-        mean, variance, count = _Synchronized.apply(mean, variance, count, norm.process_group)
-    if norm.training and norm.track_running_stats:
-        _update_running_statistics(norm, mean.detach(), variance.detach(), count)
+    mean, variance, count = _Synchronized.apply(mean, variance, len(means) * size, norm.process_group)
+    _update_running_statistics(norm, mean.detach(), variance.detach(), count)
     return mean, variance
 
 
@@ -86,6 +94,8 @@ def _batch_statistics(norm: nn.BatchNorm2d | nn.SyncBatchNorm, stats: Tensor, si
 def _update_running_statistics(
     norm: nn.BatchNorm2d | nn.SyncBatchNorm, mean: Tensor, variance: Tensor, count: Tensor | int
 ) -> None:
+    if not (norm.training and norm.track_running_stats):
+        return
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
     if norm.running_mean is None or norm.running_var is None:

@@ -65,7 +65,7 @@ def integrate(
     Args:
         x: the map whose moments were taken.
         link: from those `moments`.
-        centre: (C,) or None for 0; needs a scale.
+        centre: (C,) or None for 0; a constant, without gradient; needs a scale.
         scale: (N, C) or None for 1.
         shift: (N, C) or None for 0.
         residual: the shortcut, shape, type and layout of x, or None.
@@ -152,9 +152,9 @@ def _moments_backward(ctx: Any, d_stats: Tensor, dm: Tensor, scale: Tensor) -> t
 
 def _integrate_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, _, _, centre, scale, _, _, relu = inputs
-    d_centre, d_scale, d_shift = ctx.needs_input_grad[3:6]
+    d_scale, d_shift = ctx.needs_input_grad[4:6]
     ctx.channels_last = not x.is_contiguous()
-    ctx.sums = d_centre or d_scale or d_shift
+    ctx.sums = d_scale or d_shift
     ctx.save_for_backward(x if d_scale else None, output if relu else None, centre, scale)
 
 
@@ -164,10 +164,9 @@ def _integrate_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     masked, sums = _mask_and_reduce(dy, y, x, centre, ctx.sums) if ctx.sums or y is not None else (dy, dy)
     dm = dy if y is None else masked
     applied = dy.new_ones(dy.shape[:2], dtype=wide(dy.dtype)) if scale is None else scale
-    d_centre = -(scale * sums[0]).sum(0) if ctx.needs_input_grad[3] else None
     d_scale = sums[1] if x is not None else None
     d_shift = sums[0] if ctx.needs_input_grad[5] else None
-    return None, dm, applied, d_centre, d_scale, d_shift, dm if ctx.needs_input_grad[6] else None, None
+    return None, dm, applied, None, d_scale, d_shift, dm if ctx.needs_input_grad[6] else None, None
 
 
 _moments.register_autograd(_moments_backward, setup_context=_moments_context)

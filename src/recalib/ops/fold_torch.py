@@ -1,0 +1,63 @@
+"""The operators of `recalib.ops.fold` in plain PyTorch: any device and precision."""
+
+import torch
+from torch import Tensor
+
+
+def normalize(
+    stats: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, order: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Scale, centre and variance of a norm by its batch, and moments of norm(x); see `recalib.ops.fold.normalize`."""
+    means, variances = stats.unbind(0)
+    mean = means.mean(0)
+    offset = means - mean
+    variance = torch.addcmul(variances, offset, offset).mean(0)
+    scale = (variance + eps).rsqrt_()
+    scale = scale if weight is None else scale.mul_(weight)
+    moments = torch.empty_like(stats[:order])
+    if order > 0:
+        torch.mul(offset, scale, out=moments[0])
+        moments[0] += 0 if bias is None else bias
+    if order == 2:
+        torch.mul(variances, scale.square(), out=moments[1])
+    return scale, mean, variance, moments
+
+
+def normalize_backward(
+    stats: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, eps: float, *gradients: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of stats, weight and bias from those of the scale, the centre and the moments of norm(x)."""
+    d_scale, d_mean, d_moments = gradients
+    means, variances = stats.unbind(0)
+    offset, inverse = means - mean, (variance + eps).rsqrt()
+    d_bias = torch.zeros_like(mean)
+    if len(d_moments) > 0:
+        d_bias = d_moments[0].sum(0)
+        d_scale = d_scale + (d_moments[0] * offset).sum(0)
+    if len(d_moments) == 2:
+        d_scale = d_scale + 2 * scale * (d_moments[1] * variances).sum(0)
+    share = d_scale * scale * inverse.square() * (-0.5 / len(means))  # gradient of the variance, over N
+    d_stats = torch.empty_like(stats)
+    torch.addcmul((d_mean - scale * d_bias) / len(means), offset, share, value=2, out=d_stats[0])
+    d_stats[1] = share
+    for total, gradient, factor in zip(d_stats, d_moments, (scale, scale.square()), strict=False):
+        total.addcmul_(gradient, factor)
+    return d_stats, d_scale * inverse, d_bias
+
+
+def combine(
+    scale: Tensor, shift: Tensor, gate: Tensor | None, offset: Tensor | None, images: int
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift (N, C) of gate after norm; see `recalib.ops.fold.combine`."""
+    if gate is None:
+        return scale.expand(images, -1).clone(), shift.expand(images, -1) + (0 if offset is None else offset)
+    return scale * gate, shift * gate if offset is None else torch.addcmul(offset, shift, gate)
+
+
+def combine_backward(
+    scale: Tensor, shift: Tensor, gate: Tensor | None, d_scale: Tensor, d_shift: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the norm's scale, centre and shift (3, C), and of the gate (N, C), empty without one."""
+    d_gate = scale.new_empty(0) if gate is None else torch.addcmul(scale * d_scale, shift, d_shift)
+    d_a, d_b = (d.sum(0) if gate is None else (d * gate).sum(0) for d in (d_scale, d_shift))
+    return torch.stack((d_a, -scale * d_b, d_b)), d_gate
