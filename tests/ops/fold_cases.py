@@ -15,31 +15,44 @@ def check(backend, images, channels, dtype, device="cpu"):
     stats = torch.stack((draw(images, channels), draw(images, channels).square()))
     gradients = draw(channels), draw(channels), draw(2, images, channels)
     weight, bias = draw(channels), draw(channels)
+    given = draw(channels), draw(channels).square()
     for order in (0, 1, 2):
-        d_scale, d_mean, d_moments = *gradients[:2], gradients[2][:order]
-        check_normalize(backend, stats, weight, bias, order, d_scale, d_mean, d_moments)
-        check_normalize(backend, stats, None, None, order, d_scale, d_mean, d_moments)
+        d_outputs = *gradients[:2], gradients[2][:order]
+        check_normalize(backend, stats, None, weight, bias, order, d_outputs)
+        check_normalize(backend, stats, None, None, None, order, d_outputs)
+        check_normalize(backend, stats[:order], given, weight, None, order, d_outputs)
     gate, offset = draw(images, channels), draw(images, channels)
     for s, t in ((gate, offset), (gate, None), (None, offset), (None, None)):
         check_combine(backend, weight, bias, s, t, draw(images, channels), draw(images, channels))
 
 
-def check_normalize(backend, stats, weight, bias, order, d_scale, d_mean, d_moments):
+def check_normalize(backend, stats, given, weight, bias, order, d_outputs):
     eps = 0.25
-    inputs = [t.double().clone().requires_grad_() for t in (stats, weight, bias) if t is not None]
-    means, variances = inputs[0].unbind(0)
-    mean = means.mean(0)
-    variance = variances.mean(0) + (means - mean).square().mean(0)
-    scale = (variance + eps).rsqrt() * (1 if weight is None else inputs[1])
-    shift = 0 if bias is None else inputs[2]
-    moments = torch.stack((scale * (means - mean) + shift, scale.square() * variances))[:order]
-    got = backend.normalize(stats, weight, bias, eps, order)
+    stats_, weight_, bias_, mean_, variance_ = inputs = [
+        None if t is None else t.double().clone().requires_grad_()
+        for t in (stats, weight, bias, *(given or (None, None)))
+    ]
+    mean, variance = (stats_[0].mean(0), None) if given is None else (mean_, variance_)
+    if given is None:
+        variance = stats_[1].mean(0) + (stats_[0] - mean).square().mean(0)
+    scale = (variance + eps).rsqrt() * (1 if weight is None else weight_)
+    parts = [scale * (stats_[0] - mean) + (0 if bias is None else bias_)] if order else []
+    parts += [scale.square() * stats_[1]] if order == 2 else []
+    moments = torch.stack(parts) if parts else stats_[:0] * scale
+    got = backend.normalize(stats, *(given or (None, None)), weight, bias, eps, order)
     assert_near(got, (scale, mean, variance, moments))
-    outputs = [(t, d.double()) for t, d in ((scale, d_scale), (mean, d_mean), (moments, d_moments))]
-    expected = torch.autograd.grad([t for t, _ in outputs], inputs, [d for _, d in outputs], allow_unused=True)
-    back = backend.normalize_backward(stats, got[1], got[2], got[0], eps, d_scale, d_mean, d_moments)
-    for a, b in zip(back, expected, strict=False):
-        assert_near([a], [torch.zeros_like(a).double() if b is None else b])
+    expected = torch.autograd.grad(
+        (scale, mean, moments),
+        [t for t in inputs if t is not None],
+        [d.double() for d in d_outputs],
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    expected = iter(expected)
+    d_stats, rest = backend.normalize_backward(stats, got[1], got[2], got[0], eps, given is not None, *d_outputs)
+    for t, gradient in zip(inputs, (d_stats, *rest), strict=True):
+        if t is not None:
+            assert_near([gradient], [next(expected)])
 
 
 def check_combine(backend, scale, shift, gate, offset, d_scale, d_shift):

@@ -32,8 +32,10 @@ def test_operators_keep_torchs_rules():
     ops = torch.ops.recalib
     for t in (stats, weight, bias, gate, offset):
         t.requires_grad_()
+    mean = torch.rand(4)
     for order in (0, 1, 2):
-        torch.library.opcheck(ops.normalize.default, (stats, weight, None, 1e-5, order))
+        torch.library.opcheck(ops.normalize.default, (stats, None, None, weight, None, 1e-5, order))
+        torch.library.opcheck(ops.normalize.default, (stats, mean, mean + 1, None, bias, 1e-5, order))
     for s, t in ((gate, offset), (gate, None), (None, offset), (None, None)):
         torch.library.opcheck(ops.combine.default, (weight, bias, bias, s, t, 3))
 
@@ -43,7 +45,7 @@ def test_gradients_pass_gradcheck(order):
     stats, weight, bias = (torch.rand(n, dtype=torch.double).requires_grad_() for n in ((2, 3, 4), 4, 4))
 
     def run(stats, weight, bias):
-        scale, centre, _, moments = fold.normalize(stats, weight, bias, 1e-2, order)
+        scale, centre, _, moments = fold.normalize(stats, None, weight, bias, 1e-2, order)
         return scale, centre, moments
 
     assert torch.autograd.gradcheck(run, (stats, weight, bias))

@@ -88,7 +88,7 @@ def test_a_mistake_is_one_line_that_names_module_and_shape(call, message):
 def test_a_large_map_in_training_takes_two_passes_and_a_small_one_the_modules():
     small = Block("se")
     large = nn.BatchNorm2d(64), create_attention("se", 64)
-    x = torch.randn(8, 64, 48, 48, requires_grad=True)
+    x = torch.randn(8 * torch.get_num_threads(), 64, 48, 48, requires_grad=True)
     assert "recalib::moments" in ran(lambda: recalibrate(x, *large, x))
     assert "recalib::moments" not in ran(lambda: small(torch.randn(2, 16, 4, 4)))
     assert "recalib::moments" not in ran(lambda: recalibrate(x, large[0], None, x)), "nothing to gain without a gate"

@@ -101,5 +101,5 @@ def test_small_operators(images, channels, dtype):
 def test_half_precision_parameters_of_a_norm_keep_float32_statistics():
     stats = torch.rand(2, 4, 3, device=DEVICE)
     weight = torch.rand(3, device=DEVICE).half()
-    exact = fold_triton.normalize(stats, weight.float(), None, 1e-5, 0)
-    fold_cases.assert_near(fold_triton.normalize(stats, weight, None, 1e-5, 0), [t.double() for t in exact])
+    exact = fold_triton.normalize(stats, None, None, weight.float(), None, 1e-5, 0)
+    fold_cases.assert_near(fold_triton.normalize(stats, None, None, weight, None, 1e-5, 0), [t.double() for t in exact])

@@ -17,22 +17,31 @@ from recalib.ops.passes import HAS_TRITON
 
 
 def normalize(
-    stats: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, order: int
+    stats: Tensor,
+    given: tuple[Tensor, Tensor] | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    order: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A batch norm by the statistics of its batch.
+    """A batch norm as an affine map per channel, and what it makes of the moments.
+
+    With ``norm(x) = a (x - c) + b`` the moments of norm(x) are ``a (m - c) + b`` and ``a^2 v``. So what a gate wants to
+    know costs nothing beyond what the norm's own statistics cost.
 
     Args:
-        stats: mean and variance of each channel of each image of x, shape (2, N, C).
+        stats: moments of x, shape (at least order, N, C); (2, N, C) where no statistics are given.
+        given: mean and variance of the norm, shape (C,); None for those of the batch.
         weight: of the norm, shape (C,); None for 1.
         bias: of the norm, shape (C,); None for 0.
         eps: of the norm.
         order: how many moments of norm(x) are wanted: 0, 1 or 2.
 
     Returns:
-        The norm's scale and centre, the (biased) variance of the batch, all of shape (C,), and the moments of norm(x),
-        shape (order, N, C). The variance has no gradient.
+        The norm's scale a and centre c, the (biased) variance, all of shape (C,), and the moments of norm(x), shape
+        (order, N, C). The variance has no gradient.
     """
-    scale, centre, variance, moments = _normalize(stats, weight, bias, eps, order)
+    scale, centre, variance, moments = _normalize(stats, *(given or (None, None)), weight, bias, eps, order)
     return scale, centre, variance.detach(), moments
 
 
@@ -57,9 +66,15 @@ def combine(
 
 @torch.library.custom_op("recalib::normalize", mutates_args=())
 def _normalize(
-    stats: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, order: int
+    stats: Tensor,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    order: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _backend(stats).normalize(stats, weight, bias, eps, order)
+    return _backend(stats).normalize(stats, mean, variance, weight, bias, eps, order)
 
 
 @torch.library.custom_op("recalib::normalize_backward", mutates_args=())
@@ -69,12 +84,13 @@ def _normalize_backward(
     variance: Tensor,
     scale: Tensor,
     eps: float,
+    given: bool,
     d_scale: Tensor,
     d_mean: Tensor,
     d_moments: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the statistics (2, N, C), of the weight and of the bias (C,)."""
-    return _backend(stats).normalize_backward(stats, mean, variance, scale, eps, d_scale, d_mean, d_moments)
+) -> tuple[Tensor, Tensor]:
+    """Gradients of stats and of (weight, bias, mean, variance), shape (4, C)."""
+    return _backend(stats).normalize_backward(stats, mean, variance, scale, eps, given, d_scale, d_mean, d_moments)
 
 
 @torch.library.custom_op("recalib::combine", mutates_args=())
@@ -101,13 +117,13 @@ def _backend(t: Tensor) -> ModuleType:
 
 
 @_normalize.register_fake
-def _(stats: Tensor, weight: Any, bias: Any, eps: float, order: int) -> tuple[Tensor, ...]:
+def _(stats: Tensor, mean: Any, variance: Any, weight: Any, bias: Any, eps: float, order: int) -> tuple[Tensor, ...]:
     return *(stats.new_empty(stats.shape[2]) for _ in range(3)), torch.empty_like(stats[:order])
 
 
 @_normalize_backward.register_fake
 def _(stats: Tensor, mean: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    return torch.empty_like(stats), torch.empty_like(mean), torch.empty_like(mean)
+    return torch.empty_like(stats), mean.new_empty(4, len(mean))
 
 
 @_combine.register_fake
@@ -121,16 +137,19 @@ def _(scale: Tensor, shift: Tensor, gate: Tensor | None, *_: Any) -> tuple[Tenso
 
 
 def _normalize_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    stats, weight, bias, ctx.eps, _ = inputs
-    ctx.affine = weight is not None, bias is not None
+    stats, given, _, weight, bias, ctx.eps, _ = inputs
+    ctx.present = [t is not None for t in (given, given, weight, bias)]
     scale, mean, variance, _ = output
     ctx.save_for_backward(stats, mean, variance, scale)
 
 
 def _on_normalize(ctx: Any, d_scale: Tensor, d_mean: Tensor, _: Any, d_moments: Tensor) -> tuple[Tensor | None, ...]:
     stats, mean, variance, scale = ctx.saved_tensors
-    d_stats, *d_affine = _normalize_backward(stats, mean, variance, scale, ctx.eps, d_scale, d_mean, d_moments)
-    return d_stats, *(g if given else None for g, given in zip(d_affine, ctx.affine, strict=True)), None, None
+    given = ctx.present[0]
+    d_stats, rest = _normalize_backward(stats, mean, variance, scale, ctx.eps, given, d_scale, d_mean, d_moments)
+    weight, bias, mean, variance = rest.unbind(0)
+    rest = (d if is_there else None for d, is_there in zip((mean, variance, weight, bias), ctx.present, strict=True))
+    return d_stats, *rest, None, None
 
 
 def _combine_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -17,22 +17,26 @@ _OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
 
 @triton.jit
 def _normalize(
-    stats, weight, bias, eps, scale, mean, variance, moments, N, C,
+    stats, given_mean, given_variance, weight, bias, eps, scale, mean, variance, moments, N, C,
     ORDER: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     c = tl.program_id(0) * BC + tl.arange(0, BC)
-    ACC = stats.dtype.element_ty
-    total = tl.zeros([BN, BC], ACC)
-    for start in range(0, N, BN):
-        at, mask = _rows(start, c, N, C, BN)
-        total += tl.load(stats + at, mask, 0.0)
-    mu = tl.sum(total, 0) / N
-    total = tl.zeros([BN, BC], ACC)
-    for start in range(0, N, BN):
-        at, mask = _rows(start, c, N, C, BN)
-        d = tl.load(stats + at, mask, 0.0) - mu[None, :]
-        total += tl.where(mask, d * d, 0.0) + tl.load(stats + N * C + at, mask, 0.0)
-    var = tl.sum(total, 0) / N
+    ACC = scale.dtype.element_ty
+    if given_mean is not None:
+        mu = tl.load(given_mean + c, c < C)
+        var = tl.load(given_variance + c, c < C)
+    else:
+        total = tl.zeros([BN, BC], ACC)
+        for start in range(0, N, BN):
+            at, mask = _rows(start, c, N, C, BN)
+            total += tl.load(stats + at, mask, 0.0)
+        mu = tl.sum(total, 0) / N
+        total = tl.zeros([BN, BC], ACC)
+        for start in range(0, N, BN):
+            at, mask = _rows(start, c, N, C, BN)
+            d = tl.load(stats + at, mask, 0.0) - mu[None, :]
+            total += tl.where(mask, d * d, 0.0) + tl.load(stats + N * C + at, mask, 0.0)
+        var = tl.sum(total, 0) / N
     a = 1 / tl.sqrt(var + eps)
     if weight is not None:
         a *= tl.load(weight + c, c < C)
@@ -52,11 +56,11 @@ def _normalize(
 
 @triton.jit
 def _normalize_backward(
-    stats, mean, variance, scale, eps, d_scale, d_mean, d_moments, d_stats, d_weight, d_bias, N, C,
-    ORDER: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr,
+    stats, mean, variance, scale, eps, d_scale, d_mean, d_moments, d_stats, d_rest, N, C,
+    GIVEN: tl.constexpr, ROWS: tl.constexpr, ORDER: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     c = tl.program_id(0) * BC + tl.arange(0, BC)
-    ACC = stats.dtype.element_ty
+    ACC = scale.dtype.element_ty
     mu = tl.load(mean + c, c < C)
     a = tl.load(scale + c, c < C)
     first = tl.zeros([BN, BC], ACC)
@@ -70,23 +74,30 @@ def _normalize_backward(
             if ORDER == 2:
                 h = tl.load(d_moments + N * C + at, mask, 0.0)
                 second += h * tl.load(stats + N * C + at, mask, 0.0) * (2 * a)[None, :]
-    from_mean = tl.sum(first, 0)
-    total = tl.load(d_scale + c, c < C) + tl.sum(second, 0)
+    d_b = tl.sum(first, 0)
+    d_a = tl.load(d_scale + c, c < C) + tl.sum(second, 0)
     inverse = 1 / tl.sqrt(tl.load(variance + c, c < C) + eps)
-    tl.store(d_weight + c, total * inverse, c < C)
-    tl.store(d_bias + c, from_mean, c < C)
-    share = total * a * inverse * inverse / (-2 * N)  # gradient of the variance, over N
-    constant = (tl.load(d_mean + c, c < C) - a * from_mean) / N
+    d_mu = tl.load(d_mean + c, c < C) - a * d_b
+    d_var = d_a * a * inverse * inverse / -2
+    tl.store(d_rest + c, d_a * inverse, c < C)
+    tl.store(d_rest + C + c, d_b, c < C)
+    tl.store(d_rest + 2 * C + c, d_mu, c < C)
+    tl.store(d_rest + 3 * C + c, d_var, c < C)
     for start in range(0, N, BN):
         at, mask = _rows(start, c, N, C, BN)
-        d_m = constant[None, :] + (2 * share)[None, :] * (tl.load(stats + at, mask) - mu[None, :])
-        d_v = tl.zeros([BN, BC], ACC) + share[None, :]
+        d_m = tl.zeros([BN, BC], ACC)
+        d_v = tl.zeros([BN, BC], ACC)
+        if not GIVEN:
+            d_m += (d_mu[None, :] + (2 * d_var)[None, :] * (tl.load(stats + at, mask) - mu[None, :])) / N
+            d_v += d_var[None, :] / N
         if ORDER > 0:
             d_m += a[None, :] * tl.load(d_moments + at, mask)
         if ORDER == 2:
             d_v += (a * a)[None, :] * tl.load(d_moments + N * C + at, mask)
-        tl.store(d_stats + at, d_m, mask)
-        tl.store(d_stats + N * C + at, d_v, mask)
+        if ROWS > 0:
+            tl.store(d_stats + at, d_m, mask)
+        if ROWS == 2:
+            tl.store(d_stats + N * C + at, d_v, mask)
 
 
 @triton.jit
@@ -137,23 +148,30 @@ def _rows(start, c, N, C, BN: tl.constexpr):
 
 
 def normalize(
-    stats: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, order: int
+    stats: Tensor,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    order: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See `recalib.ops.fold.normalize`."""
-    scale, mean, variance = (stats.new_empty(stats.shape[2]) for _ in range(3))
+    scale, centre, used = (stats.new_empty(stats.shape[2]) for _ in range(3))
     moments = torch.empty_like(stats[:order])
-    _launch(_normalize, stats[0], stats, weight, bias, eps, scale, mean, variance, moments, ORDER=order)
-    return scale, mean, variance, moments
+    operands = (stats, mean, variance, weight, bias, eps, scale, centre, used, moments)
+    _launch(_normalize, stats.shape[1:], *operands, ORDER=order)
+    return scale, centre, used, moments
 
 
 def normalize_backward(
-    stats: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, eps: float, *gradients: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """See `recalib.ops.fold`; gradients of the scale, the mean and the moments of norm(x)."""
+    stats: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, eps: float, given: bool, *gradients: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of stats and of (weight, bias, mean, variance); see `recalib.ops.fold_torch`."""
     d_scale, d_mean, d_moments = (g.contiguous() for g in gradients)
-    out = torch.empty_like(stats), torch.empty_like(mean), torch.empty_like(mean)
+    out = torch.empty_like(stats), mean.new_empty(4, len(mean))
     operands = (stats, mean, variance, scale, eps, d_scale, d_mean, d_moments, *out)
-    _launch(_normalize_backward, stats[0], *operands, ORDER=len(d_moments))
+    _launch(_normalize_backward, stats.shape[1:], *operands, GIVEN=given, ROWS=len(stats), ORDER=len(d_moments))
     return out
 
 
@@ -163,7 +181,7 @@ def combine(
     """See `recalib.ops.fold.combine`."""
     out = scale.new_empty(images, len(scale)), scale.new_empty(images, len(scale))
     gate, offset = (None if t is None else t.contiguous() for t in (gate, offset))
-    _launch(_combine, out[0], scale, shift, gate, offset, *out, by_rows=True)
+    _launch(_combine, out[0].shape, scale, shift, gate, offset, *out, by_rows=True)
     return out
 
 
@@ -174,14 +192,14 @@ def combine_backward(
     d_norm = scale.new_empty(3, len(scale))
     d_gate = scale.new_empty(0 if gate is None else gate.shape)
     operands = (scale, shift, None if gate is None else gate.contiguous(), d_scale.contiguous(), d_shift.contiguous())
-    _launch(_combine_backward, d_scale, *operands, d_norm, d_gate)
+    _launch(_combine_backward, d_scale.shape, *operands, d_norm, d_gate)
     return d_norm, d_gate
 
 
-def _launch(kernel: Any, like: Tensor, *operands: Any, by_rows: bool = False, **constants: Any) -> None:
-    """Run a kernel on the channels of an (N, C) tensor; `by_rows` on blocks of images of their own, too."""
-    n, c = like.shape
+def _launch(kernel: Any, shape: torch.Size, *operands: Any, by_rows: bool = False, **constants: Any) -> None:
+    """Run a kernel on the channels of (N, C) tensors; `by_rows` on blocks of images of their own, too."""
+    n, c = shape
     bn = min(128, triton.next_power_of_2(max(n, 1)))
     grid = (triton.cdiv(c, _BC), triton.cdiv(n, bn)) if by_rows else (triton.cdiv(c, _BC),)
-    with torch.cuda.device_of(like):
+    with torch.cuda.device_of(operands[0]):
         kernel[grid](*operands, n, c, BN=bn, BC=_BC, **constants, **_OPTIONS)

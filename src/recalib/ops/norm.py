@@ -53,9 +53,6 @@ def is_synchronized(norm: nn.Module | None) -> TypeGuard[nn.SyncBatchNorm]:
 def normalized(norm: nn.Module, stats: Tensor, size: int, order: int) -> Normalized:
     """What a norm does to this batch; running statistics are updated as the norm itself does.
 
-    The moments of norm(x) follow from those of x: with ``norm(x) = a (x - c) + b`` they are ``a (m - c) + b`` and
-    ``a^2 v``. So what a gate wants to know costs nothing beyond what the norm's own statistics cost.
-
     Args:
         norm: for which `is_affine` holds.
         stats: moments of x, shape (at least order, N, C); (2, N, C) where `uses_batch_statistics`.
@@ -64,38 +61,33 @@ def normalized(norm: nn.Module, stats: Tensor, size: int, order: int) -> Normali
     """
     n: Any = norm
     weight, bias = (None if p is None else p.to(stats.dtype) for p in (n.weight, n.bias))
-    shift = stats.new_zeros(stats.shape[2]) if bias is None else bias
-    if uses_batch_statistics(norm) and not is_synchronized(norm):
-        scale, centre, variance, moments = fold.normalize(stats, weight, bias, n.eps, order)
-        _update_running_statistics(n, centre.detach(), variance, stats.shape[1] * size)
-        return Normalized(scale, centre, shift, moments)
+    given: tuple[Tensor, Tensor] | None = None
+    count: int | Tensor = stats.shape[1] * size
     if is_synchronized(norm):
-        centre, variance = _shared_statistics(norm, stats, size)
-    else:
-        centre, variance = n.running_mean.to(stats.dtype), n.running_var.to(stats.dtype)
-    scale = (variance + n.eps).rsqrt() * (1 if weight is None else weight)
-    parts = [scale * (stats[0] - centre) + shift] if order else []
-    parts += [scale.square() * stats[1]] if order == 2 else []
-    return Normalized(scale, centre, shift, torch.stack(parts) if parts else stats[:0])
+        mean, variance, count = _shared_statistics(norm, stats, stats.shape[1] * size)
+        given = mean, variance
+    elif not uses_batch_statistics(norm):
+        given = n.running_mean.to(stats.dtype), n.running_var.to(stats.dtype)
+    scale, centre, variance, moments = fold.normalize(stats, given, weight, bias, n.eps, order)
+    if uses_batch_statistics(norm) and norm.training and norm.track_running_stats:
+        _update_running_statistics(n, centre.detach(), variance, count)
+    return Normalized(scale, centre, torch.zeros_like(centre) if bias is None else bias, moments)
 
 
-def _shared_statistics(norm: nn.SyncBatchNorm, stats: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel over the batches of all processes, shape (C,)."""
+def _shared_statistics(norm: nn.SyncBatchNorm, stats: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and biased variance of each channel over the batches of all processes, shape (C,), and how many values."""
     means, variances = stats.unbind(0)
     images = max(len(means), 1)  # a process may have drawn none
     mean = means.sum(0) / images
     variance = torch.addcmul(variances, means - mean, means - mean).sum(0) / images
-    mean, variance, count = _Synchronized.apply(mean, variance, len(means) * size, norm.process_group)
-    _update_running_statistics(norm, mean.detach(), variance.detach(), count)
-    return mean, variance
+    shared: tuple[Tensor, Tensor, Tensor] = _Synchronized.apply(mean, variance, count, norm.process_group)
+    return shared
 
 
 @torch.no_grad()
 def _update_running_statistics(
     norm: nn.BatchNorm2d | nn.SyncBatchNorm, mean: Tensor, variance: Tensor, count: Tensor | int
 ) -> None:
-    if not (norm.training and norm.track_running_stats):
-        return
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
     if norm.running_mean is None or norm.running_var is None:

@@ -13,7 +13,7 @@ from recalib.ops.passes import HAS_TRITON
 from recalib.ops.reference import compose, integrate, moments
 from recalib.ops.tail import tail
 
-_WORTHWHILE = 2**20  # values in a map from which on the two passes win on a CPU; measured, see docs/performance.md
+_WORTHWHILE = 2**20  # values a thread, from which on the two passes win on a CPU; measured, see docs/performance.md
 
 
 def recalibrate(
@@ -84,9 +84,9 @@ def _pays(x: Tensor, attention: object) -> bool:
     * A graph that is captured for inference holds plain modules: runtimes and compilers fold the norm into the
       convolution before it and fuse the rest, which they could not do around an operator they do not know.
     * A GPU: always otherwise, in training and in eager inference.
-    * A CPU: in eager training, with a gate, from `_WORTHWHILE` values on; below, and without a gate, torch's batch
-      norm has the lower fixed cost, and half precision runs on native kernels that convert as they read. In inference
-      torch's own operators, overwriting what they can, are as fast.
+    * A CPU: in eager training, with a gate, from `_WORTHWHILE` values a thread on; below, and without a gate, torch's
+      batch norm has the lower fixed cost, and half precision runs on native kernels that convert as they read. In
+      inference torch's own operators, overwriting what they can, are as fast.
     """
     if x.device.type == "cuda":
         compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting() and torch.is_grad_enabled()
@@ -97,7 +97,7 @@ def _pays(x: Tensor, attention: object) -> bool:
         and not is_captured(x)
         and attention is not None
         and x.dtype in (torch.float32, torch.float64)
-        and x.numel() >= _WORTHWHILE
+        and x.numel() >= _WORTHWHILE * torch.get_num_threads()
     )
 
 
