@@ -3,11 +3,12 @@
 Forward and backward (training) or forward alone (inference) of norm -> attention -> + shortcut -> ReLU, with the shapes
 of ResNet-50's stages. "Unfused" overwrites where torchvision's own blocks do (``out += identity``, ``ReLU(inplace)``).
 
-    python examples/ops_cpu.py --json results/ops_cpu.json
-    python examples/ops_cpu.py --threads 1 --clock cpu      # on a machine that others use too
+    python examples/ops_cpu.py
+    python examples/ops_cpu.py --threads 1 --clock cpu --json results/ops_cpu.json    # where others use the machine too
 """
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from torch import nn
 from recalib import create_attention
 from recalib.benchmark.statistics import ratio_interval
 from recalib.ops import integrate, moments, recalibrate
+from recalib.runtimes.base import Settings
+from recalib.runtimes.machine import describe
+from recalib.runtimes.protocol import find_protocol
 
 STAGES = ((256, 56), (512, 28), (1024, 14), (2048, 7))
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -94,13 +98,16 @@ def main(arguments: Arguments) -> None:
         samples = measure(steps(name, training, LAYOUTS[layout], shape), arguments.rounds, clock)
         ratio, low, high = ratio_interval(*samples)
         what = {"mode": "training" if training else "inference", "layout": layout, "shape": shape, "module": name}
-        raw = dict(zip(("fused_ms", "unfused_ms"), ([s * 1e3 for s in each] for each in samples), strict=True))
+        raw = dict(
+            zip(("fused_ms", "unfused_ms"), ([round(s * 1e3, 4) for s in each] for each in samples), strict=True)
+        )
         cells.append({**what, "ratio": ratio, "low": low, "high": high, **raw})
         print(f"{what['mode']:9} {layout:13} {shape!s:18} {name:8} {ratio:.2f} ({low:.2f} to {high:.2f})")
     if arguments.json:
-        machine = {"threads": arguments.threads, "clock": arguments.clock, "torch": torch.__version__}
-        machine["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
-        arguments.json.write_text(json.dumps({"machine": machine, "cells": cells}), encoding="utf-8")
+        settings = Settings("fp32", arguments.threads, torch.device("cpu"), find_protocol("clean"))
+        machine = describe(settings) | {"layout": "as the cells say", "protocol": f"ops_cpu, {arguments.clock} clock"}
+        record = {"command": " ".join(["python", *sys.argv]), "machine": machine, "cells": cells}
+        arguments.json.write_text(json.dumps(record), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -92,10 +92,10 @@ def _pays(x: Tensor, attention: object) -> bool:
         compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting() and torch.is_grad_enabled()
         return HAS_TRITON and (compiled or not is_captured(x))
     return (
-        x.device.type == "cpu"
+        attention is not None
+        and x.device.type == "cpu"
         and torch.is_grad_enabled()
         and not is_captured(x)
-        and attention is not None
         and x.dtype in (torch.float32, torch.float64)
         and x.numel() >= _WORTHWHILE * torch.get_num_threads()
     )
@@ -107,7 +107,7 @@ def _check(x: Tensor, norm: nn.Module | None, attention: object, residual: Tenso
         raise RecalibError(f"recalibrate takes a floating map (N, C, H, W), got {x.dtype} of shape {tuple(shape)}")
     if residual is not None and residual.shape != shape:
         raise RecalibError(f"residual of shape {tuple(residual.shape)} for a map of {tuple(shape)}; they must be equal")
-    if uses_batch_statistics(norm) and not is_synchronized(norm) and x.numel() == shape[1]:
+    if x.numel() == shape[1] and uses_batch_statistics(norm) and not is_synchronized(norm):
         raise RecalibError(f"{_name(norm)} in training needs more than 1 value per channel, got a map {tuple(shape)}")
     for module, channels in (
         (norm, getattr(norm, "num_features", None)),
