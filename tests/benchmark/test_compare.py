@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,10 +12,16 @@ from recalib.benchmark.compare import compare
 from recalib.benchmark.cost import cost
 from recalib.errors import RecalibError, WorkFailed
 from recalib.models import create_model
-from recalib.runtimes import RUNTIMES
+from recalib.runtimes import PROTOCOLS, RUNTIMES
 from recalib.surgery import save_checkpoint
 
 TINY = {"models": ("cifar_resnet8",), "modules": ("se",), "runtimes": ("eager",), "size": 32, "rounds": 5, "threads": 1}
+
+
+@pytest.fixture(autouse=True)
+def no_warm_up(monkeypatch):
+    """Times do not matter here, that tests are quick does."""
+    monkeypatch.setitem(PROTOCOLS, "clean", replace(PROTOCOLS["clean"], warm_up_s=0.0))
 
 
 def run(tmp_path, **changes):

@@ -27,9 +27,9 @@ def ratio_interval(
     The samples must be paired: ``samples[i]`` and ``baseline[i]`` come from round i of one interleaved run. Whole
     rounds are drawn, with replacement, so that a disturbance which slowed both networks in a round stays in both and
     cancels in the ratio; drawing the two apart would break the pairs and widen the interval by what the interleaving
-    removed. (The interval is then wider than it need be, since the two medians of a resample may come from different
-    rounds; it is never too narrow.) Percentiles, because the acceleration that BCa adds is estimated by leaving single samples out, to which
-    medians hardly react.
+    removed. (It is then wider than it need be, since the two medians of a resample may come from different rounds,
+    and never too narrow.) Percentiles, because the acceleration that BCa adds is estimated by leaving single samples
+    out, to which medians hardly react.
 
     With the minimum as statistic the interval is a rough one: no resample is ever below the observed minimum.
 
