@@ -8,6 +8,7 @@ of ResNet-50's stages. "Unfused" overwrites where torchvision's own blocks do (`
 """
 
 import json
+import platform
 import sys
 import time
 from collections.abc import Callable
@@ -105,9 +106,13 @@ def main(arguments: Arguments) -> None:
         print(f"{what['mode']:9} {layout:13} {shape!s:18} {name:8} {ratio:.2f} ({low:.2f} to {high:.2f})")
     if arguments.json:
         settings = Settings("fp32", arguments.threads, torch.device("cpu"), find_protocol("clean"))
-        machine = describe(settings) | {"layout": "as the cells say", "protocol": f"ops_cpu, {arguments.clock} clock"}
+        machine = describe(settings) | {
+            "os": f"{platform.system()} {platform.machine()}",
+            "layout": "as the cells say",
+            "protocol": f"ops_cpu, {arguments.clock} clock",
+        }
         record = {"command": " ".join(["python", *sys.argv]), "machine": machine, "cells": cells}
-        arguments.json.write_text(json.dumps(record), encoding="utf-8")
+        arguments.json.write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What autograd keeps of a ResNet-50 in training: without attention, with it in fused tails, and in timm's own networks.
+"""What autograd keeps of a ResNet-50 in training: without attention, with it in fused tails, and in timm's networks.
 
 Counted, not estimated: the bytes of every storage that is saved for the backward pass, each once, parameters left out.
 

@@ -10,6 +10,7 @@ from torch import nn
 from recalib import RecalibError, create_attention, ops
 from recalib.attention import Attention
 from recalib.ops import Affine, recalibrate
+from recalib.ops.tail import tail
 
 GATES = ["ab", "eca", "se", "srm", "gct", "multi_se"]
 
@@ -159,6 +160,23 @@ def test_hooked_modules_are_called(fusing, which):
     handle.remove()
     block(x)
     assert len(seen) == 1
+
+
+def test_what_a_hook_keeps_is_not_overwritten():
+    block, kept = Block("se").eval(), []
+    block.norm.register_forward_hook(lambda m, i, o: kept.append((o, o.clone())))
+    with torch.no_grad():
+        block(torch.randn(2, 16, 4, 4))
+    assert torch.equal(*kept[0])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_fused_or_not_inference_is_the_same(mode):
+    block = Block("srm").eval()
+    x = torch.randn(2, 16, 4, 4)
+    with mode():
+        fused = tail(block.conv(x), block.norm, block.attention, x, True)
+        torch.testing.assert_close(block(x), fused)
 
 
 def test_a_gate_with_a_hook_can_be_called_by_itself():

@@ -9,7 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recalib.ops import fold_triton, passes_triton
+from recalib import create_attention
+from recalib.ops import fold, fold_triton, passes, passes_triton
+from recalib.ops.reference import compose
+from recalib.ops.tail import tail
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fold_cases
@@ -103,3 +106,25 @@ def test_half_precision_parameters_of_a_norm_keep_float32_statistics():
     weight = torch.rand(3, device=DEVICE).half()
     exact = fold_triton.normalize(stats, None, None, weight.float(), None, 1e-5, 0)
     fold_cases.assert_near(fold_triton.normalize(stats, None, None, weight, None, 1e-5, 0), [t.double() for t in exact])
+
+
+@layouts
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("name", ["se", "srm", "ab"])
+def test_a_whole_tail_and_its_gradients(name, training, layout, monkeypatch):
+    monkeypatch.setattr(passes, "_backend", lambda _: passes_triton)
+    monkeypatch.setattr(fold, "_backend", lambda _: fold_triton)
+    torch.manual_seed(0)
+    norm, gate = torch.nn.BatchNorm2d(6), create_attention(name, 6)
+    for p in (*gate.parameters(), norm.weight, norm.running_mean):
+        torch.nn.init.normal_(p)
+    modules = torch.nn.ModuleList((norm, gate)).double().to(DEVICE).train(training)
+    x, r = (
+        torch.randn(3, 6, 3, 5).double().to(DEVICE).contiguous(memory_format=layout).requires_grad_() for _ in range(2)
+    )
+    outcomes = []
+    for run in (tail, compose):
+        y = run(x, norm, gate, r, True)
+        outcomes.append([y, *torch.autograd.grad(y.square().sum(), (x, r, *modules.parameters()))])
+    for got, expected in zip(*outcomes, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-9)  # eps is a float32 in a kernel

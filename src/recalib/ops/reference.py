@@ -24,7 +24,8 @@ def compose(
         relu: whether to end in a ReLU.
     """
     y = x if norm is None else norm(x)
-    ours = norm is not None and is_affine(norm) and not is_symbolic(x)  # a batch norm keeps its input, not its output
+    # a batch norm keeps its input for the backward, not its output; a hook might
+    ours = norm is not None and is_affine(norm) and not is_observed(norm) and not is_symbolic(x)
     if attention is None:
         pass
     elif not is_captured(x) and not is_observed(attention) and is_gate(attention):
