@@ -6,6 +6,7 @@ takes for every thread to have several 16-byte accesses under way.
 """
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -131,6 +132,7 @@ def _unit(size: int) -> int:
     return math.gcd(size, 16)
 
 
+@cache
 def _processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 

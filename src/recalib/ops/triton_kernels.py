@@ -128,6 +128,12 @@ def mask_and_reduce(
     n, c, part = _program(C, SPLITS, BC)
     start, stop = _range(P, part, SPLITS, BP)
     base = n.to(tl.int64) * C * P
+    dy += base
+    if y is not None:
+        y += base
+        dm += base
+    if ORDER == 2:
+        x += base
     ACC = out.dtype.element_ty
     sums = tl.zeros([BC, BP], ACC)
     products = tl.zeros([BC, BP], ACC)
@@ -137,7 +143,7 @@ def mask_and_reduce(
     for tile in range(start, stop, BP):
         p = tile + tl.arange(0, BP)
         mask = (c[:, None] < C) & (p[None, :] < stop)
-        at = base + _offsets(c, p, C, P, CHANNELS_LAST)
+        at = _offsets(c, p, C, P, CHANNELS_LAST)
         g = tl.load(dy + at, mask, 0.0)
         if y is not None:
             g = tl.where(tl.load(y + at, mask, 0.0) <= 0, 0.0, g)  # as torch: the gradient passes where y is NaN
