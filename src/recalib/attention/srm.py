@@ -3,8 +3,9 @@
 from typing import Unpack
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from recalib import ops
 from recalib.attention.base import Attention, Factory
 from recalib.ops import Affine, Moments
 
@@ -42,4 +43,10 @@ class SRM(Attention):
         unbiased = moments.variance * (moments.size / max(moments.size - 1, 1))
         std = (unbiased + self.eps).sqrt()
         z = self.weight[:, 0] * moments.mean + self.weight[:, 1] * std
-        return Affine(self.bn(z.to(self.weight.dtype)).to(z.dtype).sigmoid())
+        return Affine(self._normalized(z.to(self.weight.dtype)).to(z.dtype).sigmoid())
+
+    def _normalized(self, z: Tensor) -> Tensor:
+        if isinstance(self.bn, nn.SyncBatchNorm):  # after its conversion; torch's own forward refuses a CPU
+            return ops.recalibrate(z[:, :, None, None], self.bn, activation="none").flatten(1)
+        normalized: Tensor = self.bn(z)
+        return normalized

@@ -3,8 +3,8 @@
 import torch
 
 from recalib.ops.contract import Affine, GateOnMoments, Moments
-from recalib.ops.recalibrate import recalibrate
-from recalib.ops.reference import attend, integrate, moments
+from recalib.ops.recalibrate import attend, recalibrate
+from recalib.ops.reference import integrate, moments
 
 __all__ = ["Affine", "GateOnMoments", "Moments", "attend", "integrate", "moments", "recalibrate"]
 

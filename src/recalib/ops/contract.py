@@ -1,8 +1,11 @@
 """What passes between the three parts of a channel attention module: moments -> gate -> affine."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeGuard, runtime_checkable
 
+import torch
 from torch import Tensor
+
+from recalib.errors import RecalibError
 
 
 class Moments(NamedTuple):
@@ -40,3 +43,29 @@ class GateOnMoments(Protocol):
     def affine(self, moments: Moments) -> Affine:
         """Scale and shift for the map that has these moments."""
         ...
+
+
+def is_gate(module: object) -> TypeGuard[GateOnMoments]:
+    """As ``isinstance(module, GateOnMoments)``, which takes longer than a small operator does."""
+    return callable(getattr(type(module), "affine", None)) and hasattr(module, "needs_variance")
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The precision of moments and gates: that of the map, but at least float32."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def ask(gate: GateOnMoments, moments: Moments) -> Affine:
+    """The gate's answer in the moments' precision, once it is known to be one.
+
+    Raises:
+        RecalibError: where the answer is no pair of (N, C) tensors or Nones.
+    """
+    name, shape = type(gate).__name__, tuple(moments.mean.shape)
+    answer = gate.affine(moments)
+    if not (isinstance(answer, tuple) and len(answer) == 2):
+        raise RecalibError(f"{name}.affine returned {type(answer).__name__}; a gate returns Affine(scale, shift)")
+    for what, t in zip(("scale", "shift"), answer, strict=True):
+        if t is not None and tuple(t.shape) != shape:
+            raise RecalibError(f"{name}.affine returned a {what} of shape {tuple(t.shape)}; its moments are {shape}")
+    return Affine(*(None if t is None else t.to(moments.mean.dtype) for t in answer))

@@ -1,11 +1,19 @@
-"""The one door to recalibration: the tail of a residual block as one operation."""
+"""The one door to recalibration, and the one place that decides how it is done."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from recalib.errors import RecalibError
+from recalib.ops.capture import is_captured, is_observed, is_symbolic
+from recalib.ops.contract import GateOnMoments, ask, is_gate
+from recalib.ops.norm import is_affine, is_synchronized, uses_batch_statistics
+from recalib.ops.passes import HAS_TRITON
+from recalib.ops.reference import compose, integrate, moments
+from recalib.ops.tail import tail
+
+_WORTHWHILE = 2**20  # values a thread, from which on the two passes win on a CPU; measured, see docs/performance.md
 
 
 def recalibrate(
@@ -16,6 +24,10 @@ def recalibrate(
     activation: Literal["relu", "none"] = "relu",
 ) -> Tensor:
     """Tail of a residual block: ``y = activation(attention(norm(x)) + residual)``.
+
+    Where norm and attention can be fused and it pays, forward and backward take two passes over the activation each,
+    as those of a block without attention do; everywhere else the modules run one after the other, with the same
+    result. The batch statistics of a SyncBatchNorm are shared between processes on any device.
 
     Args:
         x: output of the block's last convolution, shape (N, C, H, W).
@@ -29,14 +41,81 @@ def recalibrate(
         y, shape (N, C, H, W).
 
     Raises:
-        RecalibError: for an activation that is neither, or for a gate that returns something else than scale and
-            shift of shape (N, C).
+        RecalibError: for an activation that is neither; for a map that is not 4-D and floating, a residual of another
+            shape or a norm for other channels; for a gate that returns something else than scale and shift of shape
+            (N, C); for a batch with one value per channel in training.
     """
     if activation not in ("relu", "none"):
         raise RecalibError(f"activation {activation!r}: recalibrate takes 'relu' or 'none'")
-    y = x if norm is None else norm(x)
-    if attention is not None:
-        y = attention(y)
-    if residual is not None:
-        y = y + residual
-    return torch.relu(y) if activation == "relu" else y
+    relu = activation == "relu"
+    norm = None if isinstance(norm, nn.Identity) else norm
+    if is_symbolic(x):
+        return compose(x, norm, attention, residual, relu)
+    _check(x, norm, attention, residual)
+    if (is_synchronized(norm) or _pays(x, attention)) and _fuses(x, norm, attention, residual):
+        return tail(x, norm, cast("GateOnMoments | None", attention), residual, relu)
+    if is_synchronized(norm) and is_affine(norm):  # torch's own forward refuses a CPU
+        return compose(tail(x, norm, None, None, False), None, attention, residual, relu)
+    return compose(x, norm, attention, residual, relu)
+
+
+def attend(x: Tensor, gate: GateOnMoments) -> Tensor:
+    """A gate on moments applied to a map x (N, C, H, W), and nothing else: what a gate's own forward is."""
+    _check(x, None, gate, None)
+    if _pays(x, gate) and x.numel() > 0:
+        return tail(x, None, gate, None, False)
+    return integrate(x, ask(gate, moments(x, gate.needs_variance)))
+
+
+def _fuses(x: Tensor, norm: nn.Module | None, attention: nn.Module | None, residual: Tensor | None) -> bool:
+    """Whether the tail is moments -> (N, C) -> affine, and no one asks to see what is between."""
+    return (
+        (x.numel() > 0 or is_synchronized(norm))  # others wait for this process, even without images
+        and (norm is not None or attention is not None)
+        and (norm is None or (is_affine(norm) and not is_observed(norm)))
+        and (attention is None or (not is_observed(attention) and is_gate(attention)))
+        and (residual is None or residual.dtype == x.dtype)
+    )
+
+
+def _pays(x: Tensor, attention: object) -> bool:
+    """Whether two passes are faster than module after module.
+
+    * A graph that is captured for inference holds plain modules: runtimes and compilers fold the norm into the
+      convolution before it and fuse the rest, which they could not do around an operator they do not know.
+    * A GPU: always otherwise, in training and in eager inference.
+    * A CPU: in eager training, with a gate, from `_WORTHWHILE` values a thread on; below, and without a gate, torch's
+      batch norm has the lower fixed cost, and half precision runs on native kernels that convert as they read. In
+      inference torch's own operators, overwriting what they can, are as fast.
+    """
+    if x.device.type == "cuda":
+        compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting() and torch.is_grad_enabled()
+        return HAS_TRITON and (compiled or not is_captured(x))
+    return (
+        attention is not None
+        and x.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and not is_captured(x)
+        and x.dtype in (torch.float32, torch.float64)
+        and x.numel() >= _WORTHWHILE * torch.get_num_threads()
+    )
+
+
+def _check(x: Tensor, norm: nn.Module | None, attention: object, residual: Tensor | None) -> None:
+    shape = x.shape
+    if len(shape) != 4 or not x.is_floating_point():
+        raise RecalibError(f"recalibrate takes a floating map (N, C, H, W), got {x.dtype} of shape {tuple(shape)}")
+    if residual is not None and residual.shape != shape:
+        raise RecalibError(f"residual of shape {tuple(residual.shape)} for a map of {tuple(shape)}; they must be equal")
+    if x.numel() == shape[1] and uses_batch_statistics(norm) and not is_synchronized(norm):
+        raise RecalibError(f"{_name(norm)} in training needs more than 1 value per channel, got a map {tuple(shape)}")
+    for module, channels in (
+        (norm, getattr(norm, "num_features", None)),
+        (attention, getattr(attention, "channels", None)),
+    ):
+        if isinstance(channels, int) and channels != shape[1]:
+            raise RecalibError(f"{_name(module)} of {channels} channels on a map of shape {tuple(shape)}")
+
+
+def _name(module: object) -> str:
+    return type(module).__name__

@@ -1,0 +1,28 @@
+"""Whether a call is computed or recorded, and whether someone watches it."""
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+
+def is_symbolic(x: object) -> bool:
+    """Whether x is a symbol of `torch.fx.symbolic_trace`, which has neither shape nor type."""
+    return isinstance(x, fx.Proxy)
+
+
+def is_captured(x: object) -> bool:
+    """Whether what happens to x becomes a graph: symbolic trace, compile, export, JIT trace, ONNX."""
+    return is_symbolic(x) or torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def may_overwrite() -> bool:
+    """Whether maps that nobody else holds may be overwritten: no gradient wants them, and no graph has to show them."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing())
+
+
+def is_observed(module: nn.Module) -> bool:
+    """Whether someone hooked into the module's calls, so that it must be called."""
+    m: Any = module
+    hooks = m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+    return bool(hooks) or nn.modules.module._has_any_global_hook()

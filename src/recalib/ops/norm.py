@@ -1,0 +1,127 @@
+"""What a batch norm is once the moments of every image are known: a scale, a centre and a shift per channel."""
+
+from typing import Any, NamedTuple, TypeGuard
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from recalib.ops import fold
+
+_FROZEN = "torchvision.ops.misc.FrozenBatchNorm2d"  # named, not imported: recalib.ops needs torch alone
+
+
+class Normalized(NamedTuple):
+    """``norm(x) = scale * (x - centre) + shift``, each of shape (C,), and the moments of norm(x)."""
+
+    scale: Tensor
+    centre: Tensor
+    shift: Tensor
+    moments: Tensor  # (order, N, C)
+
+
+def is_affine(norm: nn.Module) -> bool:
+    """Whether a norm is, given its statistics, an affine map per channel that this file can state.
+
+    BatchNorm2d and SyncBatchNorm, also as subclasses that leave the forward alone, and torchvision's
+    FrozenBatchNorm2d; not timm's BatchNormAct2d, whose forward ends in an activation.
+    """
+    forward = type(norm).forward
+    if isinstance(norm, nn.BatchNorm2d):
+        return forward is _BatchNorm.forward
+    if isinstance(norm, nn.SyncBatchNorm):
+        return forward is nn.SyncBatchNorm.forward
+    return f"{type(norm).__module__}.{type(norm).__qualname__}" == _FROZEN
+
+
+def uses_batch_statistics(norm: nn.Module | None) -> bool:
+    """Whether a norm computes its statistics from the batch, as opposed to having them."""
+    return isinstance(norm, _BatchNorm) and (norm.training or norm.running_mean is None)
+
+
+def is_synchronized(norm: nn.Module | None) -> TypeGuard[nn.SyncBatchNorm]:
+    """Whether a norm's batch is spread over several processes."""
+    return (
+        isinstance(norm, nn.SyncBatchNorm)
+        and norm.training
+        and distributed.is_available()
+        and distributed.is_initialized()
+        and distributed.get_world_size(norm.process_group) > 1
+    )
+
+
+def normalized(norm: nn.Module, stats: Tensor, size: int, order: int) -> Normalized:
+    """What a norm does to this batch; running statistics are updated as the norm itself does.
+
+    Args:
+        norm: for which `is_affine` holds.
+        stats: moments of x, shape (at least order, N, C); (2, N, C) where `uses_batch_statistics`.
+        size: H*W.
+        order: how many moments of norm(x) are wanted.
+    """
+    n: Any = norm
+    weight, bias = (None if p is None else p.to(stats.dtype) for p in (n.weight, n.bias))
+    given: tuple[Tensor, Tensor] | None = None
+    count: int | Tensor = stats.shape[1] * size
+    if is_synchronized(norm):
+        mean, variance, count = _shared_statistics(norm, stats, stats.shape[1] * size)
+        given = mean, variance
+    elif not uses_batch_statistics(norm):
+        given = n.running_mean.to(stats.dtype), n.running_var.to(stats.dtype)
+    scale, centre, variance, moments = fold.normalize(stats, given, weight, bias, n.eps, order)
+    if uses_batch_statistics(norm) and norm.training and norm.track_running_stats:
+        _update_running_statistics(n, centre.detach(), variance, count)
+    return Normalized(scale, centre, torch.zeros_like(centre) if bias is None else bias, moments)
+
+
+def _shared_statistics(norm: nn.SyncBatchNorm, stats: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and biased variance of each channel over the batches of all processes, shape (C,), and how many values."""
+    means, variances = stats.unbind(0)
+    images = max(len(means), 1)  # a process may have drawn none
+    mean = means.sum(0) / images
+    variance = torch.addcmul(variances, means - mean, means - mean).sum(0) / images
+    shared: tuple[Tensor, Tensor, Tensor] = _Synchronized.apply(mean, variance, count, norm.process_group)
+    return shared
+
+
+@torch.no_grad()
+def _update_running_statistics(
+    norm: nn.BatchNorm2d | nn.SyncBatchNorm, mean: Tensor, variance: Tensor, count: Tensor | int
+) -> None:
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    factor: Any = norm.momentum
+    if factor is None:  # cumulative average; stays on the device
+        assert norm.num_batches_tracked is not None
+        factor = norm.num_batches_tracked.to(norm.running_mean.dtype).reciprocal()
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), factor)
+    unbiased = variance * (count / (count - 1))
+    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), factor)
+
+
+class _Synchronized(torch.autograd.Function):
+    """Statistics over all processes from those of each: one gather forward, one reduction backward."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, variance: Tensor, count: int, group: Any) -> tuple[Tensor, Tensor, Tensor]:
+        own = torch.cat([mean, variance, mean.new_full((1,), count)])
+        gathered = own.new_empty(distributed.get_world_size(group) * len(own))
+        distributed.all_gather_into_tensor(gathered, own, group=group)
+        means, variances, counts = gathered.view(-1, len(own)).split([len(mean), len(mean), 1], 1)
+        total = counts.sum()
+        mean_of_all = (counts * means).sum(0) / total
+        variance_of_all = (counts * (variances + (means - mean_of_all).square())).sum(0) / total
+        ctx.save_for_backward(count / total, mean - mean_of_all)
+        ctx.group = group
+        ctx.mark_non_differentiable(total)
+        return mean_of_all, variance_of_all, total
+
+    @staticmethod
+    def backward(ctx: Any, d_mean: Tensor, d_variance: Tensor, _: Any) -> tuple[Tensor, Tensor, None, None]:
+        share, offset = ctx.saved_tensors
+        gradients = torch.stack([d_mean, d_variance])
+        distributed.all_reduce(gradients, group=ctx.group)
+        d_mean, d_variance = gradients.unbind(0)
+        return share * (d_mean + 2 * offset * d_variance), share * d_variance, None, None

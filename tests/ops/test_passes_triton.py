@@ -1,0 +1,65 @@
+"""Triton's kernels: computed by its interpreter without a GPU, natively with one, and compiled for Hopper anywhere."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="Triton is not installed")
+CASES = Path(__file__).with_name("triton_cases.py")
+no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+
+
+@pytest.mark.parametrize("on", ["interpreter", pytest.param("gpu", marks=no_gpu)])
+def test_kernels_compute_what_they_say(on):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"} | ({"TRITON_INTERPRET": "1"} if on == "interpreter" else {})
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(CASES)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
+
+
+OPERANDS = {
+    "moments": ("x", "out"),
+    "integrate": ("x", "centre", "scale", "shift", "residual", "y"),
+    "mask_and_reduce": ("dy", "y", "x", "centre", "dm", "out"),
+    "differentiate": ("dm", "scale", "x", "stats", "d_stats", "dx"),
+}
+MAPS = {"x", "y", "dy", "dm", "dx", "residual"}
+
+
+@pytest.mark.parametrize(("channels_last", "bc", "bp"), [(True, 64, 64), (False, 1, 4096)])
+@pytest.mark.parametrize("name", OPERANDS)
+def test_on_hopper_every_access_to_a_bfloat16_map_is_16_bytes_wide(name, channels_last, bc, bp, tmp_path, monkeypatch):
+    """The compiler alone decides this, from what it can prove of the addresses; it needs no GPU to be asked."""
+    import triton
+    import triton.language as tl
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from recalib.ops import triton_kernels
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    kernel = getattr(triton_kernels, name)
+    layout = {"C_UNIT": 16, "P_UNIT": 16, "CHANNELS_LAST": channels_last, "BC": bc, "BP": bp}
+    constants = {**layout, "ORDER": 2, "RELU": True, "ACC": tl.float32}
+    signature, values, aligned = {}, {}, {}
+    for i, argument in enumerate(kernel.arg_names):
+        if argument in OPERANDS[name]:
+            signature[argument] = "*bf16" if argument in MAPS else "*fp32"
+            aligned[i,] = [["tt.divisibility", 16]]
+        elif argument in constants or (argument == "SPLITS" and name in ("moments", "mask_and_reduce")):
+            signature[argument] = "constexpr"
+            values[i,] = constants.get(argument, 1)
+        else:
+            signature[argument] = "i32"
+    source = ASTSource(fn=kernel, signature=signature, constexprs=values, attrs=aligned)
+    options = {"num_warps": 4, "enable_fp_fusion": True}
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    accesses = re.findall(r"(?:ld|st)\.global\S*", compiled.asm["ptx"])
+    tiles = len(MAPS.intersection(OPERANDS[name])) + (name == "moments")  # moments reads its first tile twice
+    assert sum(".v4.b32" in access for access in accesses) >= 4 * tiles
+    assert not [access for access in accesses if "b16" in access]

@@ -1,0 +1,257 @@
+"""The door: what it refuses, when it fuses, and what a captured graph holds."""
+
+import copy
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from recalib import RecalibError, create_attention, ops
+from recalib.attention import Attention
+from recalib.ops import Affine, recalibrate
+from recalib.ops.tail import tail
+
+GATES = ["ab", "eca", "se", "srm", "gct", "multi_se"]
+
+
+class Block(nn.Module):
+    def __init__(self, attention, norm=True):
+        super().__init__()
+        self.conv = nn.Conv2d(16, 16, 1)
+        self.norm = nn.BatchNorm2d(16) if norm else nn.Identity()
+        self.attention = create_attention(attention, 16) if isinstance(attention, str) else attention
+
+    def forward(self, x):
+        return recalibrate(self.conv(x), self.norm, self.attention, x)
+
+
+@pytest.fixture
+def fusing(monkeypatch):
+    """Small maps take the two passes too, and the operators that ran are listed."""
+    monkeypatch.setattr(sys.modules["recalib.ops.recalibrate"], "_WORTHWHILE", 0)
+    return lambda run: "recalib::integrate" in ran(run)
+
+
+def ran(run):
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        run()
+    return {event.name for event in profile.events()}
+
+
+def maps(*shape, **options):
+    return torch.randn(shape, **options), torch.randn(shape, **options)
+
+
+class Answers(nn.Module):
+    """A gate that answers whatever it is told to."""
+
+    needs_variance = False
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def affine(self, moments):
+        return self.answer(moments)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: recalibrate(x, activation="gelu"), r"activation 'gelu': recalibrate takes 'relu' or 'none'"),
+        (lambda x: recalibrate(x[0]), r"floating map \(N, C, H, W\), got torch.float32 of shape \(16, 4, 5\)"),
+        (lambda x: recalibrate(x.int()), r"got torch.int32"),
+        (
+            lambda x: recalibrate(x, residual=x[:, :, :1]),
+            r"residual of shape \(2, 16, 1, 5\) for a map of \(2, 16, 4, 5\)",
+        ),
+        (lambda x: recalibrate(x, nn.BatchNorm2d(8)), r"BatchNorm2d of 8 channels on a map of shape \(2, 16, 4, 5\)"),
+        (lambda x: recalibrate(x, None, create_attention("se", 8)), r"SE of 8 channels on a map of shape"),
+        (
+            lambda x: recalibrate(x[:1, :, :1, :1], nn.BatchNorm2d(16)),
+            r"BatchNorm2d in training .* 1 value per channel",
+        ),
+        (lambda x: recalibrate(x, None, Answers(lambda m: m.mean)), r"Answers.affine returned Tensor; a gate returns"),
+        (
+            lambda x: recalibrate(x, None, Answers(lambda m: Affine(m.mean[:, :, None, None]))),
+            r"Answers.affine returned a scale of shape \(2, 16, 1, 1\); its moments are \(2, 16\)",
+        ),
+        (lambda x: recalibrate(x, None, Answers(lambda m: Affine(shift=m.mean[:1]))), r"a shift of shape \(1, 16\)"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_module_and_shape(call, message):
+    with pytest.raises(RecalibError, match=message) as caught:
+        call(torch.randn(2, 16, 4, 5))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_large_map_in_training_takes_two_passes_and_a_small_one_the_modules():
+    small = Block("se")
+    large = nn.BatchNorm2d(64), create_attention("se", 64)
+    x = torch.randn(8 * torch.get_num_threads(), 64, 48, 48, requires_grad=True)
+    assert "recalib::moments" in ran(lambda: recalibrate(x, *large, x))
+    assert "recalib::moments" not in ran(lambda: small(torch.randn(2, 16, 4, 4)))
+    assert "recalib::moments" not in ran(lambda: recalibrate(x, large[0], None, x)), "nothing to gain without a gate"
+    with torch.no_grad():
+        assert "recalib::moments" not in ran(lambda: recalibrate(x, *large, x))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", GATES)
+def test_inference_that_overwrites_its_own_maps_leaves_the_callers_alone(name, channels_last):
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x, r = (t.contiguous(memory_format=layout) for t in maps(2, 16, 4, 4))
+    kept = x.clone(), r.clone()
+    gate = create_attention(name, 16).eval()
+    nn.init.normal_(next(gate.parameters()))
+    for norm in (nn.BatchNorm2d(16).eval(), None):
+        for activation in ("relu", "none"):
+            expected = recalibrate(x, norm, gate, r, activation)  # with gradients, so nothing is overwritten
+            with torch.no_grad():
+                torch.testing.assert_close(recalibrate(x, norm, gate, r, activation), expected)
+    assert torch.equal(x, kept[0])
+    assert torch.equal(r, kept[1])
+
+
+def test_nothing_to_do_is_an_activation():
+    x, r = maps(2, 3, 4, 4)
+    assert torch.equal(recalibrate(x), x.relu())
+    assert torch.equal(recalibrate(x, residual=r), (x + r).relu())
+    assert recalibrate(x, activation="none") is x
+
+
+def test_what_is_not_a_gate_on_moments_runs_as_it_is():
+    x, r = maps(2, 16, 4, 4)
+    for attention in (create_attention("timm:se", 16), create_attention("gct", 16, mode="l1"), nn.Sigmoid()):
+        for norm in (nn.GroupNorm(4, 16), nn.BatchNorm2d(16)):
+            got = recalibrate(x, norm, attention, r)
+            torch.testing.assert_close(got, torch.relu(attention(norm(x)) + r))
+            got.sum().backward()
+
+
+def test_a_norm_with_an_activation_inside_is_not_taken_for_a_plain_one(fusing):
+    from timm.layers import BatchNormAct2d
+
+    x, r = maps(2, 16, 4, 4)
+    norm, gate = BatchNormAct2d(16), create_attention("ab", 16)
+    assert not fusing(lambda: recalibrate(x, norm, gate, r))
+    nn.init.ones_(gate.weight)
+    y = copy.deepcopy(norm)(x)
+    expected = torch.relu(y + y.mean((2, 3), keepdim=True) + r)
+    torch.testing.assert_close(recalibrate(x, copy.deepcopy(norm), gate, r), expected)
+
+
+def test_a_folded_norm_is_no_norm(fusing):
+    x, r = maps(2, 16, 4, 4)
+    gate = create_attention("se", 16)
+    assert fusing(lambda: recalibrate(x, nn.Identity(), gate, r))
+    assert torch.equal(recalibrate(x, nn.Identity(), gate, r), recalibrate(x, None, gate, r))
+
+
+@pytest.mark.parametrize("which", ["norm", "attention"])
+def test_hooked_modules_are_called(fusing, which):
+    block, seen = Block("se"), []
+    x = torch.randn(2, 16, 4, 4)
+    block(x)
+    handle = getattr(block, which).register_forward_hook(lambda m, i, o: seen.append(o.shape))
+    block(x)
+    assert seen == [x.shape]
+    handle.remove()
+    block(x)
+    assert len(seen) == 1
+
+
+def test_what_a_hook_keeps_is_not_overwritten():
+    block, kept = Block("se").eval(), []
+    block.norm.register_forward_hook(lambda m, i, o: kept.append((o, o.clone())))
+    with torch.no_grad():
+        block(torch.randn(2, 16, 4, 4))
+    assert torch.equal(*kept[0])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_fused_or_not_inference_is_the_same(mode):
+    block = Block("srm").eval()
+    x = torch.randn(2, 16, 4, 4)
+    with mode():
+        fused = tail(block.conv(x), block.norm, block.attention, x, True)
+        torch.testing.assert_close(block(x), fused)
+
+
+def test_a_gate_with_a_hook_can_be_called_by_itself():
+    gate, seen = create_attention("se", 16), []
+    gate.register_forward_hook(lambda *_: seen.append(1))
+    gate(torch.randn(2, 16, 4, 4))
+    assert seen == [1]
+
+
+def test_a_residual_of_another_type_promotes_as_an_addition_does(fusing):
+    x, r = maps(2, 16, 4, 4)
+    gate = create_attention("se", 16)
+    assert recalibrate(x.bfloat16(), None, gate, r).dtype == torch.float32
+
+
+def test_an_empty_batch_behaves_as_with_batchnorm2d(fusing):
+    x = torch.randn(0, 16, 4, 4, requires_grad=True)
+    norm, theirs = nn.BatchNorm2d(16), nn.BatchNorm2d(16)
+    y = recalibrate(x, norm, create_attention("se", 16), x)
+    y.sum().backward()
+    theirs(x)
+    assert y.shape == x.grad.shape == x.shape
+    assert all(torch.equal(a, b) for a, b in zip(norm.buffers(), theirs.buffers(), strict=True))
+
+
+def test_blocks_survive_deepcopy(fusing):
+    block = Block("srm")
+    x = torch.randn(2, 16, 4, 4)
+    torch.testing.assert_close(copy.deepcopy(block)(x), block(x))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", GATES)
+def test_exported_graphs_hold_plain_operators_only(name, training, fusing):
+    block = Block(name).train(training)
+    batch = {"x": {0: torch.export.Dim("n", min=2)}}
+    program = torch.export.export(block, (torch.randn(4, 16, 4, 4),), dynamic_shapes=batch)
+    assert not [node for node in program.graph.nodes if "recalib" in str(node.target)]
+    if not training:
+        x = torch.randn(7, 16, 4, 4)
+        torch.testing.assert_close(program.module()(x), block(x))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("name", GATES)
+def test_jit_traces_hold_plain_operators_and_symbolic_traces_a_gate_as_one_node(name, fusing):
+    block, x = Block(name).eval(), torch.randn(2, 16, 4, 4)
+    expected = block(x)
+    assert "recalib::" not in str(torch.jit.trace(block, x).inlined_graph)
+    graph = torch.fx.symbolic_trace(block)
+    assert "attend" in [node.name for node in graph.graph.nodes if node.op == "call_function"]
+    torch.testing.assert_close(graph(x), expected)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_compiles_as_one_graph_in_training(name, fusing):
+    torch.manual_seed(0)
+    block = Block(name)
+    twin, x = copy.deepcopy(block), torch.randn(4, 16, 4, 4)
+    torch.compile(block, fullgraph=True, backend="aot_eager")(x).square().sum().backward()
+    twin(x).square().sum().backward()
+    for a, b in zip(block.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_a_new_mechanism_fuses_by_its_gate_alone(fusing):
+    class Louder(Attention):
+        def gate(self, moments):
+            return Affine(moments.mean.sigmoid(), moments.mean)
+
+    x, r = maps(2, 16, 4, 4)
+    assert fusing(lambda: recalibrate(x, nn.BatchNorm2d(16), Louder(16), r))
+    mean = x.mean((2, 3), keepdim=True)
+    torch.testing.assert_close(recalibrate(x, None, Louder(16), r), torch.relu(x * mean.sigmoid() + mean + r))
+
+
+def test_the_door_and_the_contract_are_what_ops_offers():
+    assert {"recalibrate", "Moments", "Affine", "GateOnMoments", "moments", "integrate"} <= set(ops.__all__)

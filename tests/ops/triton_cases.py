@@ -1,0 +1,130 @@
+"""The Triton kernels against the formulas; run by test_passes_triton.py under Triton's interpreter, or on a GPU."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recalib import create_attention
+from recalib.ops import fold, fold_triton, passes, passes_triton
+from recalib.ops.reference import compose
+from recalib.ops.tail import tail
+
+sys.path.insert(0, str(Path(__file__).parent))
+import fold_cases
+from passes_cases import DTYPES, LAYOUTS, check, check_moments
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if INTERPRETED else "cuda"
+
+AWKWARD = [
+    (2, 3, 5, 7),  # rows of odd length
+    (1, 1, 1, 1),
+    (3, 8, 1, 1),
+    (1, 70, 13, 1),  # more channels than a tile has, and not a multiple
+    (2, 24, 4, 4),  # rows of a multiple of 8, not of 16
+    (1, 2, 70, 71),  # several tiles: positions are split and combined
+]
+
+layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+
+
+@layouts
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_every_type_and_layout(dtype, layout):
+    check(passes_triton, (2, 24, 3, 5), dtype, layout, DEVICE)
+
+
+@layouts
+@pytest.mark.parametrize("shape", AWKWARD, ids=str)
+def test_awkward_shapes(shape, layout):
+    check(passes_triton, shape, torch.float32, layout, DEVICE)
+
+
+@settings(max_examples=8 if INTERPRETED else 100, deadline=None, derandomize=True)
+@given(st.tuples(*(st.integers(1, n) for n in (3, 70, 6, 6))), st.sampled_from(list(LAYOUTS.values())))
+def test_any_shape(shape, layout):
+    check(passes_triton, shape, torch.float32, layout, DEVICE)
+
+
+@layouts
+def test_splits_are_combined_exactly(layout, monkeypatch):
+    monkeypatch.setattr(passes_triton, "_PROGRAMS_PER_PROCESSOR", 10**6)
+    x = (torch.randn(1, 2, 90, 101) + 50).to(DEVICE).contiguous(memory_format=layout)
+    tile = passes_triton._Tile(x)
+    assert tile.splits == tile.tiles > 2
+    check_moments(passes_triton, x, torch.float32)
+
+
+def test_a_variance_survives_a_large_mean():
+    x = (torch.randn(2, 3, 32, 32) + 1000).to(DEVICE)
+    exact = x.double().var((2, 3), correction=0)
+    torch.testing.assert_close(passes_triton.moments(x, 2)[1].double(), exact, rtol=1e-4, atol=0)
+
+
+def test_an_outlier_at_the_pivot_costs_no_precision():
+    x = torch.randn(1, 1, 64, 64).to(DEVICE)
+    x[0, 0, 0, 0] = 1e6
+    exact = x.double().var((2, 3), correction=0)
+    torch.testing.assert_close(passes_triton.moments(x, 2)[1].double(), exact, rtol=1e-3, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, beneath the interpreter
+def test_nan_and_inf_propagate():
+    x = (
+        torch.tensor([float("nan"), float("inf"), -float("inf"), -1.0], device=DEVICE)
+        .view(1, 4, 1, 1)
+        .repeat(1, 1, 2, 2)
+    )
+    y = passes_triton.integrate(x, None, None, None, None, True)
+    assert str(y[0, :, 0, 0].tolist()) == "[nan, inf, 0.0, 0.0]"
+    assert str(passes_triton.moments(x, 1)[0, 0].tolist()) == "[nan, inf, -inf, -1.0]"
+    assert str(passes_triton.moments(x, 2)[0, 0].tolist()) == "[nan, inf, -inf, -1.0]"
+    assert passes_triton.moments(x, 2)[1, 0].isnan().tolist() == [True, True, True, False]
+    dm, _ = passes_triton.mask_and_reduce(torch.ones_like(x), x, None, None, False)
+    assert dm[0, :, 0, 0].tolist() == [1, 1, 0, 0]
+
+
+def test_an_empty_batch_launches_nothing():
+    x = torch.empty(0, 3, 2, 2, device=DEVICE)
+    assert passes_triton.moments(x, 2).shape == (2, 0, 3)
+    assert passes_triton.integrate(x, None, None, None, x, True).shape == x.shape
+
+
+@pytest.mark.parametrize("dtype", fold_cases.TOLERANCES, ids=str)
+@pytest.mark.parametrize(("images", "channels"), [(1, 1), (3, 17), (130, 5)])
+def test_small_operators(images, channels, dtype):
+    fold_cases.check(fold_triton, images, channels, dtype, DEVICE)
+
+
+def test_half_precision_parameters_of_a_norm_keep_float32_statistics():
+    stats = torch.rand(2, 4, 3, device=DEVICE)
+    weight = torch.rand(3, device=DEVICE).half()
+    exact = fold_triton.normalize(stats, None, None, weight.float(), None, 1e-5, 0)
+    fold_cases.assert_near(fold_triton.normalize(stats, None, None, weight, None, 1e-5, 0), [t.double() for t in exact])
+
+
+@layouts
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("name", ["se", "srm", "ab"])
+def test_a_whole_tail_and_its_gradients(name, training, layout, monkeypatch):
+    monkeypatch.setattr(passes, "_backend", lambda _: passes_triton)
+    monkeypatch.setattr(fold, "_backend", lambda _: fold_triton)
+    torch.manual_seed(0)
+    norm, gate = torch.nn.BatchNorm2d(6), create_attention(name, 6)
+    for p in (*gate.parameters(), norm.weight, norm.running_mean):
+        torch.nn.init.normal_(p)
+    modules = torch.nn.ModuleList((norm, gate)).double().to(DEVICE).train(training)
+    x, r = (
+        torch.randn(3, 6, 3, 5).double().to(DEVICE).contiguous(memory_format=layout).requires_grad_() for _ in range(2)
+    )
+    outcomes = []
+    for run in (tail, compose):
+        y = run(x, norm, gate, r, True)
+        outcomes.append([y, *torch.autograd.grad(y.square().sum(), (x, r, *modules.parameters()))])
+    for got, expected in zip(*outcomes, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-9)  # eps is a float32 in a kernel
