@@ -113,9 +113,12 @@ class Training:
         rate = self.optimizer.param_groups[0]["lr"]
         metrics = {"epoch": self.epoch, "lr": rate, "train_loss": loss / images, "train_top1": 100 * correct / images}
         metrics |= self.evaluate()
+        if self.feeds.aside is not None:
+            aside = accuracy(self.evaluated, self.feeds.aside, self.fabric)
+            metrics |= {f"holdout_{name}": value for name, value in aside.items()}
         if not math.isfinite(metrics["loss"]):
             raise NotFiniteError
-        self.best = max(self.best, metrics["top1"])
+        self.best = max(self.best, metrics.get("holdout_top1", 0.0))
         self.epoch, self.step = self.epoch + 1, 0
         self.totals.zero_()
         return metrics

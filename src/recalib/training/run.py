@@ -26,8 +26,9 @@ class Outcome:
 
     Attributes:
         folder: its folder.
-        metrics: of its last epoch: top1, top5 and loss on the test set, ..., and ``best_top1``; empty in all
-            processes but the first, and where no epoch was finished.
+        metrics: of its last epoch: top1, top5 and loss on the test set, ..., and, with a holdout, of the epoch that is
+            best on it: ``best_epoch`` and ``best_top1``, on the test set; empty in all processes but the first, and
+            where no epoch was finished.
         stopped: where it was asked to stop before its end: where that was, and how to go on.
         first: whether this is the process that speaks for all.
     """
@@ -199,7 +200,7 @@ class _Run:
     def _outcome(self, finished: bool, stop: StopRequest) -> Outcome:
         training, path = self.training, self.folder.path
         rows = read_metrics(path) if self.first else []
-        metrics = {**rows[-1], "best_top1": training.best} if rows else {}
+        metrics = {**rows[-1], **_chosen(rows)} if rows else {}
         if metrics.get("unreadable"):
             names = metrics["unreadable"]
             print(f"{len(names)} images could not be read and were replaced: {', '.join(names[:10])}")
@@ -209,3 +210,11 @@ class _Run:
             f"go on with: recalib train --config {path / 'config.json'} --resume"
         )
         return Outcome(path, metrics, None if finished else stopped, self.first)
+
+
+def _chosen(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The epoch that is best on the images set aside, and its accuracy on the test set; nothing without a holdout."""
+    if "holdout_top1" not in rows[-1]:
+        return {}
+    row = max(rows, key=lambda row: row["holdout_top1"])
+    return {"best_epoch": row["epoch"], "best_top1": row["top1"]}
