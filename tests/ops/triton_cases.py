@@ -112,7 +112,7 @@ def test_half_precision_parameters_of_a_norm_keep_float32_statistics():
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("name", ["se", "srm", "ab"])
 def test_a_whole_tail_and_its_gradients(name, training, layout, monkeypatch):
-    monkeypatch.setattr(passes, "_backend", lambda _: passes_triton)
+    monkeypatch.setattr(passes, "backend_of", lambda _: passes_triton)
     monkeypatch.setattr(fold, "_backend", lambda _: fold_triton)
     torch.manual_seed(0)
     norm, gate = torch.nn.BatchNorm2d(6), create_attention(name, 6)
