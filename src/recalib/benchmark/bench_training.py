@@ -56,7 +56,7 @@ class TrainingSession(Session):
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device, self._cast, enabled=self._cast is not None):
             self.loss = F.cross_entropy(self.forward(self.images), self.labels)
-        self.loss.backward()  # type: ignore[no-untyped-call]
+        self.loss.backward()
         self.optimizer.step()
 
     def output(self) -> Tensor:
