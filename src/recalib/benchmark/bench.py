@@ -35,14 +35,18 @@ def chosen(
         RecalibError: for a target that there is not, or a choice that leaves none of its groups.
     """
     for name in targets:
-        if not any(known.startswith(name.upper()) for known in TARGETS):
+        if not any(_is_called(target, name) for target in TARGETS.values()):
             raise unknown("target", name, TARGETS)
-    found = [t for t in TARGETS.values() if not targets or t.name.startswith(tuple(name.upper() for name in targets))]
+    found = [t for t in TARGETS.values() if not targets or any(_is_called(t, name) for name in targets)]
     narrowed = [replace(t, groups=tuple(g for g in t.groups if _fits(g, models, runtimes, batches))) for t in found]
     if not any(t.groups for t in narrowed) and any(t.groups for t in found):
         known = sorted({f"{g.model} in {g.runtime} at batch {g.batch}" for t in found for g in t.groups})
         raise RecalibError(f"nothing of {', '.join(t.name for t in found)} fits; there is {', '.join(known)}")
     return narrowed
+
+
+def _is_called(target: Target, name: str) -> bool:
+    return name.lower() in (target.name.lower(), target.name.rstrip("ab").lower())
 
 
 def _fits(group: Group, models: Sequence[str], runtimes: Sequence[str], batches: Sequence[int]) -> bool:
