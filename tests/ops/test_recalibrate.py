@@ -6,6 +6,8 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recalib import RecalibError, create_attention, ops
 from recalib.attention import Attention
@@ -240,6 +242,41 @@ def test_compiles_as_one_graph_in_training(name, fusing):
     twin(x).square().sum().backward()
     for a, b in zip(block.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", GATES)
+def test_nothing_waits_for_the_device_so_that_cuda_graphs_can_record_it(name, training):
+    """Fake tensors have no values: whatever would read one, as ``.item()`` or a branch does, fails."""
+    with FakeTensorMode():
+        for momentum in (0.1, None):
+            norm, gate = (
+                m.train(training) for m in (nn.BatchNorm2d(16, momentum=momentum), create_attention(name, 16))
+            )
+            x, r = maps(4, 16, 6, 6, requires_grad=True)
+            tail(x, norm, gate, r, True).sum().backward()
+            assert x.grad.shape == r.grad.shape == x.shape
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", [*GATES, None])
+def test_a_gpu_takes_two_passes_at_any_size_with_and_without_a_gate(name, training):
+    called = []
+
+    class Listen(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            called.append(function.name())
+            return function(*args, **(kwargs or {}))
+
+    with FakeTensorMode(), torch.set_grad_enabled(training):
+        place = {"device": "cuda"}
+        norm = nn.BatchNorm2d(16, **place).train(training)
+        gate = None if name is None else create_attention(name, 16, **place).train(training)
+        x, r = maps(2, 16, 1, 1, dtype=torch.bfloat16, **place)
+        with Listen():
+            y = recalibrate(x, norm, gate, r)
+    assert y.device.type == "cuda"
+    assert called.count("recalib::moments") == called.count("recalib::integrate") == 1
 
 
 def test_a_new_mechanism_fuses_by_its_gate_alone(fusing):

@@ -108,7 +108,7 @@ def _differentiate(dm: Tensor, scale: Tensor, x: Tensor | None, stats: Tensor, d
 
 def backend_of(x: Tensor) -> ModuleType:
     """Triton on a GPU, where an image's offsets fit 32 bits; plain PyTorch everywhere else."""
-    if x.device.type != "cuda" or not HAS_TRITON or x[0].numel() >= 2**31:
+    if x.device.type != "cuda" or not HAS_TRITON or x.shape[1:].numel() >= 2**31:
         return passes_torch
     from recalib.ops import passes_triton  # imports triton, which takes its time
 

@@ -90,7 +90,8 @@ def _pays(x: Tensor, attention: object) -> bool:
     """
     if x.device.type == "cuda":
         compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting() and torch.is_grad_enabled()
-        return HAS_TRITON and (compiled or not is_captured(x))
+        in_range = x.shape[0] * x.shape[1] < 2**30  # offsets of (2, N, C) have 32 bits in the kernels
+        return HAS_TRITON and in_range and (compiled or not is_captured(x))
     return (
         attention is not None
         and x.device.type == "cpu"
