@@ -16,6 +16,7 @@ from recalib.runtimes.cuda_graph import record
 
 GPU_MAP, CPU_MAP = (256, 256, 56, 56), (8, 256, 56, 56)  # the largest tails of a ResNet-50
 LAYOUTS = {"channels_last": torch.channels_last, "NCHW": torch.contiguous_format}
+WARM_UP_S = 0.2
 REPLAYS = 10  # passes in one replay on a GPU: a single one would be timed with its launch
 COPY, NEW_COPY = "copy", "copy to a new map"
 Step = Callable[[], Any]
@@ -88,7 +89,7 @@ def measure_kernels(
         steps = _steps(shape, dtype, device, LAYOUTS[layout])
         sessions = [Repeated(step, device) for step, _ in steps.values()]
         for session in sessions:
-            timer.warm_up(session, 0.2)
+            timer.warm_up(session, WARM_UP_S)
         rows = [[s.latency_ms for s in samples] for samples in timer.interleave(sessions, rounds)]
         times = {name: [row[i] / sessions[i].times for row in rows] for i, name in enumerate(steps)}
         volume = torch.Size(shape).numel() * dtype.itemsize

@@ -20,7 +20,8 @@ from recalib.runtimes.compile import with_own_code
 from recalib.runtimes.memory import is_out_of_memory
 from recalib.surgery import fuse_
 
-FORMS = (f"{TRAINING}, eager", f"{TRAINING}, compiled")
+COMPILED = f"{TRAINING}, compiled"
+FORMS = (f"{TRAINING}, eager", COMPILED)
 
 
 class TrainingSession(Session):
@@ -112,14 +113,25 @@ def measure_training(
 def _prepared(candidate: Candidate, settings: Settings) -> Session:
     cell = candidate.cell
     images = torch.randn((cell.batch, 3, cell.size, cell.size), generator=torch.Generator().manual_seed(1))
-    start = time.perf_counter()
+    start, held = time.perf_counter(), _held(settings.device)
     session = TrainingSession(
-        candidate.network.made(), images, settings, compiled=cell.runtime == FORMS[1], fused=cell.deployed
+        candidate.network.made(), images, settings, compiled=cell.runtime == COMPILED, fused=cell.deployed
     )
     session.run()
     if not bool(session.output().isfinite()):
         raise FloatingPointError("the loss is not finite")
     cell.setup_s = time.perf_counter() - start
     cell.device, cell.layout = session.device, session.layout
+    _held(settings.device)  # the peak is counted from here: compiling may have needed more
     timer.warm_up(session, settings.protocol.warm_up_s)
+    if session.asynchronous:
+        cell.message = f"peak memory {(torch.cuda.max_memory_allocated(settings.device) - held) / 2**30:.3f} GiB"
     return session
+
+
+def _held(device: torch.device) -> int:
+    """Bytes that are allocated on a GPU now; its peak is counted anew."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)

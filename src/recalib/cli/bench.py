@@ -17,7 +17,9 @@ from recalib.benchmark.bench_targets import MODULES, TARGETS, Group, Target, all
 from recalib.benchmark.cells import Cell
 from recalib.benchmark.published import BASELINE
 from recalib.cli.json_file import write_json
+from recalib.errors import RecalibError
 from recalib.runtimes.machine import best_device
+from recalib.runtimes.timer import FEWEST_FOR_AN_INTERVAL
 
 _EXAMPLES = """\
 examples:
@@ -31,6 +33,8 @@ examples:
 def main(argv: list[str]) -> int:
     """Run `recalib bench`; returns the exit status."""
     args = _parser().parse_args(argv)
+    if args.rounds is not None and args.rounds < FEWEST_FOR_AN_INTERVAL:
+        raise RecalibError(f"rounds={args.rounds}: at least {FEWEST_FOR_AN_INTERVAL}")
     if args.threads:
         torch.set_num_threads(args.threads)
     only_kernels = args.kernels and not (args.targets or args.networks)
@@ -128,7 +132,7 @@ def _row(cell: Cell, cells: Sequence[Cell]) -> tuple[str, ...]:
         f"{cell.latency_ms['median']:.2f}",
         _interval(ratio, 1),
         "" if limit is None else f"{100 * (limit - 1):.1f} %",
-        verdict(cell, cells),
+        f"{verdict(cell, cells):6}  {cell.message}",
     )
 
 
