@@ -14,6 +14,7 @@ from recalib.ops.reference import compose, integrate, moments
 from recalib.ops.tail import tail
 
 _WORTHWHILE = 2**20  # values a thread, from which on the two passes win on a CPU; measured, see docs/performance.md
+_VARIANCE = 3  # how much earlier where the gate needs the variance, which costs the composition passes of its own
 
 
 def recalibrate(
@@ -98,7 +99,8 @@ def _pays(x: Tensor, attention: object) -> bool:
         and torch.is_grad_enabled()
         and not is_captured(x)
         and x.dtype in (torch.float32, torch.float64)
-        and x.numel() >= _WORTHWHILE * torch.get_num_threads()
+        and x.numel() * (_VARIANCE if getattr(attention, "needs_variance", False) else 1)
+        >= _WORTHWHILE * torch.get_num_threads()
     )
 
 
