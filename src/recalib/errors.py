@@ -20,7 +20,7 @@ def unknown(kind: str, value: object, valid: Iterable[str]) -> RecalibError:
         value: the name that was given.
         valid: the names that exist.
     """
-    names = sorted(valid)
+    names = sorted(set(valid))
     near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
     more = " and more" if len(names) > 20 else ""
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names[:20])}{more}"

@@ -93,13 +93,6 @@ def test_a_file_that_cannot_be_written_is_named(capsys, tmp_path):
     assert str(tmp_path / "file" / "cost.json") in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["resnet20", "--sise", "3"], ["resnet20", "--convention", "true"]])
-def test_arguments_that_do_not_exist_exit_with_2(arguments):
-    with pytest.raises(SystemExit) as caught:
-        main(["cost", *arguments])
-    assert caught.value.code == 2
-
-
 def test_help_has_an_example(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["cost", "--help"])

@@ -13,9 +13,9 @@ import recalib
 from recalib import RecalibError, attention_names, cifar_resnet, deploy, insert_
 from recalib.attention import Attention
 from recalib.deploy.deploy import assemble, key, sites_of
-from recalib.deploy.gates import GateFirst, means
+from recalib.deploy.gates import GateFirst, GateInWeights, means
 from recalib.deploy.graph import simplify, trace
-from recalib.deploy.rewrite import gate_first_is_possible
+from recalib.deploy.rewrite import Spread, gate_first_is_possible
 from recalib.ops import Affine
 
 TARGETS = ["eager", "compile", "onnxruntime", "openvino", "tensorrt"]
@@ -123,9 +123,11 @@ def test_a_deployed_network_can_be_copied_pickled_and_moved():
     assert deployed.float()(x).dtype == torch.float32
 
 
-def test_batch_size_is_free_after_deployment():
-    model = in_play(cifar_resnet(20, attention="gct")).double()
+@pytest.mark.parametrize("name", ["gct", "se"])
+def test_batch_size_is_free_after_deployment(name):
+    model = in_play(cifar_resnet(20, block="bottleneck", attention=name)).double()
     deployed = deploy(model, (1, 3, 32, 32), target="onnxruntime")
+    assert any(isinstance(m, GateInWeights) for m in deployed.modules()) == (name == "se")
     x = torch.randn(7, 3, 32, 32, dtype=torch.double)
     with torch.no_grad():
         assert relative_error(deployed(x), model(x)) < 1e-9
@@ -156,6 +158,23 @@ def test_the_rule_reads_whichever_is_less():
     forms = {name: type(m).__name__ for name, m in deployed.named_modules() if name.endswith("_gate")}
     assert forms["layer1.0.attention_gate"] == "GateFirst"
     assert forms["layer4.2.attention_gate"] == "Gate"
+
+
+@pytest.mark.parametrize(("batch", "channels_in"), [(1, [64, 128]), (2, [])], ids=["one image", "a batch"])
+def test_weights_carry_the_gate_where_there_is_one_image_and_fewer_channels_than_pixels(batch, channels_in):
+    model = timm.create_model("resnet50")
+    insert_(model, "se")
+    deployed = deploy(model, (batch, 3, 224, 224), target="onnxruntime")
+    scaled = [m.conv.in_channels for m in deployed.modules() if isinstance(m, GateInWeights)]
+    assert sorted(set(scaled)) == channels_in
+
+
+def test_maps_stay_in_the_blocked_layout_only_where_a_relu_follows():
+    for name, expected in (("resnet18", True), ("mobilenetv2_100", False)):
+        model = timm.create_model(name)
+        insert_(model, "se")
+        deployed = deploy(model, (1, 3, 64, 64), target="onnxruntime")
+        assert any(isinstance(m, Spread) for m in deployed.modules()) == expected
 
 
 def test_a_network_with_control_flow_has_its_parts_folded():
@@ -218,16 +237,15 @@ def test_means_of_a_convolutions_output_follow_from_its_input(kernel, size):
     torch.testing.assert_close(got, conv(h).mean((2, 3), keepdim=True), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_choice_of_forms_is_exact(target):
-    for build in (lambda: timm.create_model("resnet18"), lambda: timm.create_model("resnet26")):
-        for name in ("ab", "eca", "multi_se"):
-            model = build().double()
-            insert_(model, name)
-            x = torch.randn(SIZE, dtype=torch.double)
-            for first in (True, False):
-                graph = simplify(trace(in_play(model)))
-                choices = {key(s): first for s in sites_of(graph, x) if gate_first_is_possible(s)}
-                assert choices
-                with torch.no_grad():
-                    assert relative_error(assemble(graph, x, target, choices)(x), model(x)) < 1e-9
+def test_every_choice_of_forms_is_exact(target, batch):
+    for name, block in (("ab", "basic"), ("eca", "bottleneck"), ("multi_se", "basic"), ("se", "bottleneck")):
+        model = in_play(cifar_resnet(20, block=block, attention=name).double())
+        x = torch.randn(batch, 3, 32, 32, dtype=torch.double)
+        for first in (True, False):
+            graph = simplify(trace(model))
+            choices = {key(s): first for s in sites_of(graph, x) if gate_first_is_possible(s)}
+            assert choices
+            with torch.no_grad():
+                assert relative_error(assemble(graph, x, target, choices)(x), model(x)) < 1e-9

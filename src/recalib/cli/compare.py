@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import rich.progress
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from tyro.conf import FlagCreatePairsOff, Positional, arg
@@ -19,6 +18,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from recalib.benchmark.advice import advise
 from recalib.benchmark.compare import MODULES, RUNTIMES, Comparison, compare
 from recalib.benchmark.group import Progress
+from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import WorkFailed
 from recalib.report import terminal_table, write_page
@@ -63,7 +63,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run `recalib compare`; returns the exit status."""
-    args = tyro.cli(Arguments, args=argv, prog="recalib compare", config=(FlagCreatePairsOff,))
+    args = parse(Arguments, argv, "recalib compare", config=(FlagCreatePairsOff,))
     with _stoppable() as check, _progress(check) as progress:
         comparison = compare(
             args.models,

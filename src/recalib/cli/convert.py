@@ -4,12 +4,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 from tyro.conf import Positional, arg
 
+from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError
 from recalib.models import create_model
@@ -41,7 +41,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    args = tyro.cli(Arguments, args=argv, prog="recalib convert")
+    args = parse(Arguments, argv, "recalib convert")
     _check_target(args)
     model = None if args.model is None else _model(args.model, args.source)
     info = inspect_checkpoint(args.source, model=model)

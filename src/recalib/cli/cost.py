@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +13,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from recalib.benchmark.cost import Cost, Counts, cost
 from recalib.benchmark.units import binary, si
+from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.models import CifarResNet, create_model
 from recalib.surgery import insert_
@@ -52,7 +52,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    args = tyro.cli(Arguments, args=argv, prog="recalib cost", config=(FlagCreatePairsOff,))
+    args = parse(Arguments, argv, "recalib cost", config=(FlagCreatePairsOff,))
     costs = dict(_costs(args))
     write_json(args.json, {"cells": [_cell(args, module, size, found) for module, (size, found) in costs.items()]})
     console, text = Console(), binary if args.binary else si

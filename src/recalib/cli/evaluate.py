@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 
+from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError
 from recalib.runs import environment
@@ -52,7 +52,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    given = tyro.cli(Arguments, prog="recalib evaluate", description=EXAMPLE, args=argv)
+    given = parse(Arguments, argv, "recalib evaluate", description=EXAMPLE)
     first = _evaluate(given, given.checkpoint)
     result = first.results()
     _say(result)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.runs import environment
 from recalib.training import Job, recipe, run
@@ -40,12 +41,12 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     named = bool(argv) and not argv[0].startswith("-")
     preset = argv[0] if named else "finetune-short"
-    given = tyro.cli(
+    given = parse(
         Arguments,
-        prog="recalib finetune [RECIPE]",
+        argv[named:],
+        "recalib finetune [RECIPE]",
         description=EXAMPLE,
         default=Arguments(Job(recipe=recipe(preset), preset=preset)),
-        args=argv[named:],
         config=(tyro.conf.OmitArgPrefixes,),
     )
     folders = []

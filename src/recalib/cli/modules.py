@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
@@ -13,6 +12,7 @@ from torch import nn
 
 from recalib.attention import CATALOGUE, GCTL1, GEFull, create_attention
 from recalib.attention.base import Described
+from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError
 from recalib.ops import GateOnMoments
@@ -67,7 +67,7 @@ class Entry:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    args = tyro.cli(Arguments, args=argv, prog="recalib modules")
+    args = parse(Arguments, argv, "recalib modules")
     if args.channels < 1:
         raise RecalibError(f"--channels {args.channels}: a map has at least one channel")
     entries = list(_entries(args.channels))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError
 from recalib.runs import read_config
@@ -44,7 +45,7 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Run the command."""
     job, rest = starting_job(argv)
-    arguments = parse(job, rest)
+    arguments = given(job, rest)
     if arguments.seeds > 1:
         write_json(arguments.json, train_seeds(arguments))
     else:
@@ -67,14 +68,14 @@ def starting_job(argv: list[str]) -> tuple[Job, list[str]]:
     raise RecalibError(f"which recipe? There are {', '.join(RECIPES)}; or --config FILE")
 
 
-def parse(job: Job, argv: list[str]) -> Arguments:
+def given(job: Job, argv: list[str]) -> Arguments:
     """Flags on top of a job."""
-    return tyro.cli(
+    return parse(
         Arguments,
-        prog="recalib train RECIPE|--config FILE",
+        argv,
+        "recalib train RECIPE|--config FILE",
         description=EXAMPLE + ", ".join(RECIPES),
         default=Arguments(job),
-        args=argv,
         config=(tyro.conf.OmitArgPrefixes,),
     )
 

@@ -29,7 +29,7 @@ def deploy(
     Args:
         model: any network; it is not changed.
         input_size: (N, C, H, W) of the images it will see, (1, 3, 224, 224) by default. The choice of forms depends on
-            it, not the function, except for ``"onnxruntime"``, whose export holds for this H and W.
+            it, not the function, except for ``"onnxruntime"``, whose form holds for this H and W.
         target: the runtime, ``"eager"``, ``"compile"``, ``"onnxruntime"``, ``"openvino"`` or ``"tensorrt"``.
         measure: choose the form of each kind of site by timing whole networks in the target, not by the rule.
 

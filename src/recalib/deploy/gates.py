@@ -69,6 +69,32 @@ class GateFirst(nn.Module):
         return behind(self.attention, F.linear(self.pool(h), self.weight, self.bias))[:, :, None, None]
 
 
+class GateInWeights(nn.Module):
+    """A 1x1 convolution with the scale of its output in its weights: ``s * (A h + b) = (s A) h + s b``.
+
+    Every image has weights of its own, so a batch is one image of N groups: right for any N, quick for N = 1.
+
+    Args:
+        gate: computes the scale s from the convolution's input.
+        conv: the convolution, batch norm folded.
+    """
+
+    def __init__(self, gate: GateFirst, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.gate = gate
+        self.conv = conv
+
+    def forward(self, h: Tensor) -> Tensor:
+        """The recalibrated map (N, C, H, W) of h (N, C_in, H, W)."""
+        N, _, H, W = h.shape
+        scale = self.gate(h).reshape(N, -1)
+        weight = (scale[:, :, None] * self.conv.weight.flatten(1)).reshape(-1, self.conv.in_channels, 1, 1)
+        bias = None if self.conv.bias is None else (scale * self.conv.bias).flatten()
+        if N == 1:  # nothing between convolution and addition, which the runtime then fuses
+            return F.conv2d(h, weight, bias)
+        return F.conv2d(h.reshape(1, -1, H, W), weight, bias, groups=N).reshape(N, -1, H, W)
+
+
 def means(x: Tensor) -> Tensor:
     """Means (N, C) of a map, summed in float32."""
     return moments(x).mean

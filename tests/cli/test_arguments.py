@@ -1,0 +1,45 @@
+"""A mistake on the command line is one line that names the value and what would be right."""
+
+import pytest
+
+from recalib.cli import COMMANDS, main
+
+FIRST = {"train": ["cifar-paper"], "cost": ["resnet18"], "convert": ["a.pth", "b.safetensors"]}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_names_an_option_it_does_not_have(command, capsys):
+    assert main([command, *FIRST.get(command, []), "--no-such-option", "3"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "'--no-such-option'" in error
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert f"recalib {command} " in capsys.readouterr().out.replace("usage:", "")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["cost"], "missing MODEL"),
+        (["cost", "resnet18", "--size", "abc"], "--size takes INT: ['abc']"),
+        (["cost", "resnet18", "--sise", "32"], "unknown option '--sise'; did you mean --size"),
+        (["cost", "resnet18", "--convention", "klump"], "unknown --convention 'klump'; did you mean klomp?"),
+        (["cost", "resnet18", "resnet34"], "'resnet34' is one argument too many"),
+        (["compare", "--batch"], "--batch needs a value"),
+        (["train", "cifar-paper", "--lrate", "3"], "unknown option '--lrate'; did you mean --lr"),
+        (["evaluate"], "missing --checkpoint"),
+        (["evalute"], "unknown command 'evalute'; did you mean evaluate?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_says_what_would_be_right(argv, said, capsys):
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error
