@@ -90,6 +90,9 @@ def work(rank, folder):
         for gate, network in networks().items():
             spread = nn.SyncBatchNorm.convert_sync_batchnorm(network)
             results[title, gate] = train(spread, images)  # DDP itself refuses SyncBatchNorm on a CPU
+    spread = nn.SyncBatchNorm.convert_sync_batchnorm(networks()["srm"])
+    compiled = train(torch.compile(spread, fullgraph=True, backend="aot_eager"), batch().split(SHARES["even"])[rank])
+    results["compiled"] = {name.removeprefix("_orig_mod."): t for name, t in compiled.items()}
     network = networks()["se"]
     network.norm = None
     results["ddp"] = train(DistributedDataParallel(network), batch().chunk(2)[rank])
@@ -119,6 +122,12 @@ def test_two_processes_equal_one_with_the_whole_batch(two_processes, gate, title
         else:
             got = parts[0][key] + parts[1][key]
         torch.testing.assert_close(got, value, rtol=1e-9, atol=1e-10, msg=lambda m, key=key: f"{key}: {m}")
+
+
+def test_synchronized_norms_compile_as_one_graph(two_processes):
+    for results in two_processes:
+        for name, value in results["even", "srm"].items():
+            torch.testing.assert_close(results["compiled"][name], value, rtol=1e-9, atol=1e-12)
 
 
 def test_data_parallel_training_averages_the_gradients(two_processes):

@@ -6,6 +6,8 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recalib import RecalibError, create_attention, ops
 from recalib.attention import Attention
@@ -91,6 +93,11 @@ def test_a_large_map_in_training_takes_two_passes_and_a_small_one_the_modules():
     large = nn.BatchNorm2d(64), create_attention("se", 64)
     x = torch.randn(8 * torch.get_num_threads(), 64, 48, 48, requires_grad=True)
     assert "recalib::moments" in ran(lambda: recalibrate(x, *large, x))
+    apart = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    assert "recalib::moments" not in ran(lambda: recalibrate(apart, *large, apart)), "torch is quicker there"
+    part = x[: len(x) * 3 // 8].detach().requires_grad_()
+    assert "recalib::moments" not in ran(lambda: recalibrate(part, *large, part))
+    assert "recalib::moments" in ran(lambda: recalibrate(part, large[0], create_attention("gct", 64), part))
     assert "recalib::moments" not in ran(lambda: small(torch.randn(2, 16, 4, 4)))
     assert "recalib::moments" not in ran(lambda: recalibrate(x, large[0], None, x)), "nothing to gain without a gate"
     with torch.no_grad():
@@ -240,6 +247,41 @@ def test_compiles_as_one_graph_in_training(name, fusing):
     twin(x).square().sum().backward()
     for a, b in zip(block.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", GATES)
+def test_nothing_waits_for_the_device_so_that_cuda_graphs_can_record_it(name, training):
+    """Fake tensors have no values: whatever would read one, as ``.item()`` or a branch does, fails."""
+    with FakeTensorMode():
+        for momentum in (0.1, None):
+            norm, gate = (
+                m.train(training) for m in (nn.BatchNorm2d(16, momentum=momentum), create_attention(name, 16))
+            )
+            x, r = maps(4, 16, 6, 6, requires_grad=True)
+            tail(x, norm, gate, r, True).sum().backward()
+            assert x.grad.shape == r.grad.shape == x.shape
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", [*GATES, None])
+def test_a_gpu_takes_two_passes_at_any_size_with_and_without_a_gate(name, training):
+    called = []
+
+    class Listen(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            called.append(function.name())
+            return function(*args, **(kwargs or {}))
+
+    with FakeTensorMode(), torch.set_grad_enabled(training):
+        place = {"device": "cuda"}
+        norm = nn.BatchNorm2d(16, **place).train(training)
+        gate = None if name is None else create_attention(name, 16, **place).train(training)
+        x, r = maps(2, 16, 1, 1, dtype=torch.bfloat16, **place)
+        with Listen():
+            y = recalibrate(x, norm, gate, r)
+    assert y.device.type == "cuda"
+    assert called.count("recalib::moments") == called.count("recalib::integrate") == 1
 
 
 def test_a_new_mechanism_fuses_by_its_gate_alone(fusing):

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import triton.language as tl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recalib import create_attention
 from recalib.ops import fold, fold_triton, passes, passes_triton
+from recalib.ops import triton_kernels as kernels
 from recalib.ops.reference import compose
 from recalib.ops.tail import tail
 
@@ -95,6 +97,44 @@ def test_an_empty_batch_launches_nothing():
     assert passes_triton.integrate(x, None, None, None, x, True).shape == x.shape
 
 
+@pytest.mark.skipif(not INTERPRETED, reason="the interpreter can run the last program alone")
+@layouts
+def test_offsets_reach_maps_of_more_than_2_to_the_31_values(layout, monkeypatch, tmp_path):
+    """The last tile of four images of 2^30 values, in files of which only that tile exists."""
+    from triton.runtime import interpreter
+
+    def sparse(count, name, dtype=torch.float16):
+        return torch.from_file(str(tmp_path / name), shared=True, size=count, dtype=dtype)
+
+    images, channels, positions, bc, bp = 4, 1024, 2**20, 64, 16
+    x, y, dm = (sparse(images * channels * positions, name) for name in ("x", "y", "dm"))
+    last = slice(-bc, None) if layout == torch.channels_last else slice(-bp, None)  # of one row of the tile
+    x[last], dm[last] = 3, 2
+    parts, first = positions // bp, images * channels // bc
+    stats, scale = torch.zeros(2, images, channels), torch.ones(images, channels)
+    sums = sparse(parts * 2 * images * channels, "sums", torch.float32)
+    tile = {"C_UNIT": 16, "P_UNIT": 16, "CHANNELS_LAST": layout == torch.channels_last, "BC": bc, "BP": bp}
+
+    def launch(kernel, *operands, **constants):
+        kernel[(1,)](*operands, channels // 16, positions // 16, **tile, **constants)
+
+    only = (first * parts - 1, 0, 0)
+    builder = type(interpreter.interpreter_builder)
+    monkeypatch.setattr(builder, "set_grid_idx", lambda self, *_: setattr(self, "grid_idx", only))
+    monkeypatch.setattr(interpreter.GridExecutor, "_restore_args_dev", lambda *_: None)  # would copy the void
+    launch(kernels.integrate, x, None, scale, None, x, y, ACC=tl.float32, RELU=True, SPLITS=parts)
+    assert y[last].tolist() == [6] * len(y[last])
+    launch(kernels.differentiate, dm, scale, x, stats, stats, y, images, ACC=tl.float32, ORDER=2, SPLITS=parts)
+    assert y[last].tolist() == [2] * len(y[last])
+    launch(kernels.moments, x, sums, images, ORDER=2, SPLITS=parts)
+    at = ((parts - 1) * 2 * images + images - 1) * channels + channels - 1
+    assert sums[at] == (3 / bp if layout == torch.channels_last else 3)
+    launch(kernels.mask_and_reduce, dm, x, x, None, y, sums, images, ORDER=2, SPLITS=parts)
+    products = sums[at + images * channels]
+    assert products == (6 if layout == torch.channels_last else 6 * bp)
+    assert y[last].tolist() == [2] * len(y[last])
+
+
 @pytest.mark.parametrize("dtype", fold_cases.TOLERANCES, ids=str)
 @pytest.mark.parametrize(("images", "channels"), [(1, 1), (3, 17), (130, 5)])
 def test_small_operators(images, channels, dtype):
@@ -112,7 +152,7 @@ def test_half_precision_parameters_of_a_norm_keep_float32_statistics():
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("name", ["se", "srm", "ab"])
 def test_a_whole_tail_and_its_gradients(name, training, layout, monkeypatch):
-    monkeypatch.setattr(passes, "_backend", lambda _: passes_triton)
+    monkeypatch.setattr(passes, "backend_of", lambda _: passes_triton)
     monkeypatch.setattr(fold, "_backend", lambda _: fold_triton)
     torch.manual_seed(0)
     norm, gate = torch.nn.BatchNorm2d(6), create_attention(name, 6)

@@ -27,6 +27,7 @@ def settings(precision="fp32", protocol="clean"):
     return Settings(precision, 1, torch.device("cpu"), find_protocol(protocol))
 
 
+HERE = [name for name, runtime in RUNTIMES.items() if runtime.missing() is None]
 IMAGES = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))
 
 
@@ -37,7 +38,7 @@ def error(session, model):
 
 
 @pytest.mark.parametrize("protocol", ["clean", "paper"])
-@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("name", HERE)
 def test_a_session_gives_what_the_network_gives_in_float64(name, protocol):
     model = network()
     session = RUNTIMES[name].prepare(model, IMAGES, settings(protocol=protocol))
@@ -48,7 +49,16 @@ def test_a_session_gives_what_the_network_gives_in_float64(name, protocol):
     assert (session.device, session.asynchronous) == ("cpu", False)
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what is said without a GPU")
+def test_a_cuda_graph_wants_a_gpu_and_what_is_deployed_for_eager_mode():
+    with pytest.raises(Unsupported, match="cuda_graph needs an NVIDIA GPU"):
+        RUNTIMES["cuda_graph"].prepare(network(), IMAGES, settings())
+    assert {name: runtime.target for name, runtime in RUNTIMES.items() if runtime.target != name} == {
+        "cuda_graph": "eager"
+    }
+
+
+@pytest.mark.parametrize("name", HERE)
 def test_preparing_leaves_the_model_as_it_was(name):
     model = network()
     before = copy.deepcopy(model.state_dict())

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from recalib.attention.base import Attention, Factory
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
+from recalib.ops.capture import is_captured
 
 
 def adaptive_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:
@@ -28,6 +29,23 @@ def _kernel(kernel_size: int | str, channels: int) -> int:
             "per stage such as (3, 5, 5, 7) or '3557'"
         )
     return kernel_size
+
+
+def _convolved(mean: Tensor, weight: Tensor) -> Tensor:
+    """Each row of the means (N, C) convolved with one kernel (1, 1, k), zero padded; shape (N, C).
+
+    As a sum of shifted rows where torch's own convolution is slow: on a CPU, at more than one image, it takes 3 times
+    as long forward and 2 to 60 times as long backward (8 to 256 images, 256 to 2048 channels, two threads).
+    """
+    k, channels = weight.shape[2], mean.shape[1]
+    if is_captured(mean) or mean.device.type != "cpu" or len(mean) == 1:
+        return F.conv1d(mean.unsqueeze(1), weight, padding=k // 2).squeeze(1)
+    first, *others = weight.flatten().unbind()
+    padded = F.pad(mean, (k // 2, k // 2))
+    mixed = padded[:, :channels] * first
+    for tap, factor in enumerate(others, start=1):
+        mixed = torch.addcmul(mixed, padded[:, tap : tap + channels], factor)
+    return mixed
 
 
 class ECA(Attention):
@@ -65,9 +83,7 @@ class ECA(Attention):
 
     def gate(self, moments: Moments) -> Affine:
         """Scale of shape (N, C)."""
-        mean = moments.mean
-        mixed = F.conv1d(mean.unsqueeze(1), self.conv.weight.to(mean.dtype), padding=self.kernel_size // 2)
-        return Affine(mixed.squeeze(1).sigmoid())
+        return Affine(_convolved(moments.mean, self.conv.weight.to(moments.mean.dtype)).sigmoid())
 
     @classmethod
     def spell_out(cls, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,10 +73,10 @@ class GCT(Attention):
     def gate(self, moments: Moments) -> Affine:
         """Scale of shape (N, C)."""
         assert moments.variance is not None
-        squares = moments.size * (moments.variance + moments.mean.square())
+        squares = moments.size * torch.addcmul(moments.variance, moments.mean, moments.mean)
         e = (squares + self.eps).sqrt() * self.alpha
         norm = (e.square().mean(1, keepdim=True) + self.eps).sqrt()
-        return Affine(1 + torch.tanh(e * (self.gamma / norm) + self.beta))
+        return Affine(1 + torch.addcmul(self.beta, e, self.gamma / norm).tanh())
 
 
 class GCTL1(PlainAttention):

@@ -42,7 +42,7 @@ class SRM(Attention):
         assert moments.variance is not None
         unbiased = moments.variance * (moments.size / max(moments.size - 1, 1))
         std = (unbiased + self.eps).sqrt()
-        z = self.weight[:, 0] * moments.mean + self.weight[:, 1] * std
+        z = torch.addcmul(self.weight[:, 0] * moments.mean, self.weight[:, 1], std)
         return Affine(self._normalized(z.to(self.weight.dtype)).to(z.dtype).sigmoid())
 
     def _normalized(self, z: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ def _prepare(candidate: Candidate, runtime: Runtime, settings: Settings) -> Sess
     _check_memory(counted, settings)
     if cell.deployed:
         with seeded():
-            network = deploy(network, shape, target=runtime.name)  # type: ignore[arg-type]
+            network = deploy(network, shape, target=runtime.target)  # type: ignore[arg-type]
         counted = cost_in(settings.dtype, network, shape)
     cell.params, cell.macs, cell.bytes_moved = counted.params, counted.macs, counted.bytes_moved
     images = torch.randn(shape, generator=torch.Generator().manual_seed(1))

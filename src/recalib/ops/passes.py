@@ -76,7 +76,7 @@ def integrate(
 
 @torch.library.custom_op("recalib::moments", mutates_args=())
 def _moments(x: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
-    return _backend(x).moments(x, order), *_stand_ins(x)
+    return backend_of(x).moments(x, order), *_stand_ins(x)
 
 
 @torch.library.custom_op("recalib::integrate", mutates_args=())
@@ -90,7 +90,7 @@ def _integrate(
     residual: Tensor | None,
     relu: bool,
 ) -> Tensor:
-    return _backend(x).integrate(x, centre, scale, shift, residual, relu)
+    return backend_of(x).integrate(x, centre, scale, shift, residual, relu)
 
 
 @torch.library.custom_op("recalib::mask_and_reduce", mutates_args=())
@@ -98,17 +98,17 @@ def _mask_and_reduce(
     dy: Tensor, y: Tensor | None, x: Tensor | None, centre: Tensor | None, sums: bool
 ) -> tuple[Tensor, Tensor]:
     """What `integrate` sends back: dm (empty without y: dm is dy); where asked for, S0; with x, S0 and S1."""
-    return _backend(dy).mask_and_reduce(dy, y, x, centre, sums)
+    return backend_of(dy).mask_and_reduce(dy, y, x, centre, sums)
 
 
 @torch.library.custom_op("recalib::differentiate", mutates_args=())
 def _differentiate(dm: Tensor, scale: Tensor, x: Tensor | None, stats: Tensor, d_stats: Tensor) -> Tensor:
-    return _backend(dm).differentiate(dm, scale, x, stats, d_stats)
+    return backend_of(dm).differentiate(dm, scale, x, stats, d_stats)
 
 
-def _backend(x: Tensor) -> ModuleType:
+def backend_of(x: Tensor) -> ModuleType:
     """Triton on a GPU, where an image's offsets fit 32 bits; plain PyTorch everywhere else."""
-    if x.device.type != "cuda" or not HAS_TRITON or x[0].numel() >= 2**31:
+    if x.device.type != "cuda" or not HAS_TRITON or x.shape[1:].numel() >= 2**31:
         return passes_torch
     from recalib.ops import passes_triton  # imports triton, which takes its time
 

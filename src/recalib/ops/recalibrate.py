@@ -13,7 +13,7 @@ from recalib.ops.passes import HAS_TRITON
 from recalib.ops.reference import compose, integrate, moments
 from recalib.ops.tail import tail
 
-_WORTHWHILE = 2**20  # values a thread, from which on the two passes win on a CPU; measured, see docs/performance.md
+_WORTHWHILE = 2**20  # values a thread, from which on the two passes win on a CPU; see `_worthwhile`
 
 
 def recalibrate(
@@ -84,21 +84,33 @@ def _pays(x: Tensor, attention: object) -> bool:
     * A graph that is captured for inference holds plain modules: runtimes and compilers fold the norm into the
       convolution before it and fuse the rest, which they could not do around an operator they do not know.
     * A GPU: always otherwise, in training and in eager inference.
-    * A CPU: in eager training, with a gate, from `_WORTHWHILE` values a thread on; below, and without a gate, torch's
+    * A CPU: in eager training, with a gate, from `_worthwhile` values a thread on; below, and without a gate, torch's
       batch norm has the lower fixed cost, and half precision runs on native kernels that convert as they read. In
       inference torch's own operators, overwriting what they can, are as fast.
     """
     if x.device.type == "cuda":
         compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting() and torch.is_grad_enabled()
-        return HAS_TRITON and (compiled or not is_captured(x))
+        in_range = x.shape[0] * x.shape[1] < 2**30  # offsets of (2, N, C) have 32 bits in the kernels
+        return HAS_TRITON and in_range and (compiled or not is_captured(x))
     return (
         attention is not None
         and x.device.type == "cpu"
         and torch.is_grad_enabled()
         and not is_captured(x)
         and x.dtype in (torch.float32, torch.float64)
-        and x.numel() >= _WORTHWHILE * torch.get_num_threads()
+        and x.numel() >= _worthwhile(x, attention) * torch.get_num_threads()
     )
+
+
+def _worthwhile(x: Tensor, attention: object) -> int:
+    """Values a thread; measured, see ``docs/performance.md``.
+
+    Fewer where the gate needs the variance, for which the composition has passes of its own; more for channels_last,
+    where torch's batch norm is vectorised and the composition twice as fast as for NCHW.
+    """
+    if getattr(attention, "needs_variance", False):
+        return _WORTHWHILE // 3
+    return _WORTHWHILE if x.is_contiguous() else 2 * _WORTHWHILE
 
 
 def _check(x: Tensor, norm: nn.Module | None, attention: object, residual: Tensor | None) -> None:

@@ -105,13 +105,14 @@ def integrate(
     mask = (c[:, None] < C) & (p[None, :] < P)
     base = n.to(tl.int64) * C * P
     at = _offsets(c, p, C, P, CHANNELS_LAST)
+    nc = n.to(tl.int64) * C + c
     v = tl.load(x + base + at, mask).to(ACC)
     if centre is not None:
         v -= tl.load(centre + c, c < C)[:, None]
     if scale is not None:
-        v *= tl.load(scale + n * C + c, c < C)[:, None]
+        v *= tl.load(scale + nc, c < C)[:, None]
     if shift is not None:
-        v += tl.load(shift + n * C + c, c < C)[:, None]
+        v += tl.load(shift + nc, c < C)[:, None]
     if residual is not None:
         v += tl.load(residual + base + at, mask).to(ACC)
     if RELU:

@@ -3,12 +3,14 @@
 from recalib.errors import unknown
 from recalib.runtimes.base import DTYPES, Runtime, Session, Settings, Unsupported
 from recalib.runtimes.compile import Compile
+from recalib.runtimes.cuda_graph import CudaGraph
 from recalib.runtimes.eager import Eager
 from recalib.runtimes.onnxruntime import OnnxRuntime
 from recalib.runtimes.openvino import OpenVINO
 from recalib.runtimes.protocol import PROTOCOLS, Protocol, find_protocol
 
-RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in (Eager(), Compile(), OnnxRuntime(), OpenVINO())}
+_ALL: tuple[Runtime, ...] = (Eager(), CudaGraph(), Compile(), OnnxRuntime(), OpenVINO())
+RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in _ALL}
 
 
 def find_runtime(name: str) -> Runtime:

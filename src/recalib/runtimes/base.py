@@ -76,6 +76,11 @@ class Runtime(ABC):
 
     name: ClassVar[str]
 
+    @property
+    def target(self) -> str:
+        """What `recalib.deploy` calls it; its name, unless it runs what is deployed for another."""
+        return self.name
+
     def missing(self) -> str | None:
         """Why this runtime cannot be used on this machine, with the command that mends it; None if it can."""
         return None

@@ -1,0 +1,153 @@
+"""`recalib bench`: what the fused operation reaches on this machine.
+
+Runs with torch, torchvision, timm and numpy alone, as GPU machines often have them: argparse, and tables as text.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recalib.benchmark.bench import bench_kernels, bench_networks, chosen, not_here, predicted_s
+from recalib.benchmark.bench_kernels import Kernel
+from recalib.benchmark.bench_targets import MODULES, TARGETS, Group, Target, allowed, verdict
+from recalib.benchmark.cells import Cell
+from recalib.benchmark.published import BASELINE
+from recalib.cli.json_file import write_json
+from recalib.errors import RecalibError
+from recalib.runtimes.machine import best_device
+from recalib.runtimes.timer import FEWEST_FOR_AN_INTERVAL
+
+_EXAMPLES = """\
+examples:
+  recalib bench --list                                   what would be measured, and how long it takes
+  recalib bench --kernels                                bandwidth of every pass against a copy
+  recalib bench --targets T4a --models resnet50 --batches 1 --resume
+  python -m recalib bench                                all of it, from a source tree: PYTHONPATH=src
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run `recalib bench`; returns the exit status."""
+    args = _parser().parse_args(argv)
+    if args.rounds is not None and args.rounds < FEWEST_FOR_AN_INTERVAL:
+        raise RecalibError(f"rounds={args.rounds}: at least {FEWEST_FOR_AN_INTERVAL}")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    only_kernels = args.kernels and not (args.targets or args.networks)
+    targets = [] if only_kernels else chosen(args.targets, args.models, args.runtimes, args.batches)
+    device = best_device()
+    here = [(target, group) for target in targets if not not_here(target, device) for group in target.groups]
+    _plan(targets, args.modules)
+    if args.list:
+        return 0
+    results: dict[str, Any] = {"kernels": [], "cells": []}
+    if args.kernels or not (args.targets or args.networks):
+        kernels = bench_kernels(args.out / "kernels.jsonl", rounds=args.rounds)
+        results["kernels"] = [kernel.to_dict() for kernel in kernels]
+        print(_kernel_table(kernels))
+    groups = dict.fromkeys(group for _, group in here)
+    measured = bench_networks(
+        list(groups),
+        args.modules,
+        args.out / "networks.jsonl",
+        rounds=args.rounds,
+        resume=args.resume,
+        progress=_progress,
+    )
+    for group, cells in measured:
+        results["cells"] += [cell.to_dict() for cell in cells]
+        print("\n" + _network_table(group, cells), flush=True)
+    write_json(args.json, results)
+    return int(bool(results["cells"]) and all(cell["status"] != "ok" for cell in results["cells"]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "recalib bench",
+        description="Measure the fused operation: every pass against a copy, and whole networks against the targets "
+        "T1 to T6. Everything is measured unless something is named.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--kernels", action="store_true", help="the passes over the activation")
+    add("--networks", action="store_true", help="whole networks, all targets")
+    add("--targets", nargs="+", default=[], metavar="T", help=f"of {', '.join(TARGETS)}; T4 is both its parts")
+    add("--models", nargs="+", default=[], metavar="NAME", help="only these networks of the targets")
+    add("--runtimes", nargs="+", default=[], metavar="NAME", help="only these runtimes of the targets")
+    add("--batches", nargs="+", default=[], type=int, metavar="N", help="only these batch sizes of the targets")
+    add("--modules", nargs="+", default=list(MODULES), metavar="NAME", help="attention modules (default: %(default)s)")
+    add("--rounds", type=int, help="samples a cell; by default 10 to 100, as fit into a time budget")
+    add("--threads", type=int, help="CPU threads; by default PyTorch's choice")
+    add("--out", type=Path, default=Path("recalib-bench"), help="folder for the raw samples (default: %(default)s)")
+    add("--resume", action="store_true", help="keep what an earlier run in OUT has finished")
+    add("--json", type=Path, metavar="FILE", help="results of this run as one JSON object")
+    add("--list", action="store_true", help="say what would be measured, and stop")
+    return parser
+
+
+def _plan(targets: Sequence[Target], modules: Sequence[str]) -> None:
+    device = best_device()
+    for target in targets:
+        reason = not_here(target, device)
+        if reason is None and target.groups:
+            seconds = sum(predicted_s(group, modules) for group in target.groups)
+            reason = f"{len(target.groups)} groups, about {max(seconds / 60, 1):.0f} min on two cores"
+        print(f"{target.name:4} {target.claim}: {reason or 'measured by recalib train'}")
+
+
+def _kernel_table(kernels: Sequence[Kernel]) -> str:
+    first = kernels[0]
+    title = f"passes over a map {list(first.shape)}, {first.dtype}, against a copy of the same map"
+    rows = [
+        (k.layout, k.name, f"{sorted(k.ms)[len(k.ms) // 2]:.3f}", f"{k.gb_per_s:.0f}", _interval(k.share, 0))
+        for k in kernels
+    ]
+    return f"\n{title}\n" + _table(("layout", "pass", "ms", "GB/s", "of the copy's bandwidth"), rows)
+
+
+def _network_table(group: Group, cells: Sequence[Cell]) -> str:
+    title = f"{group.model}, {group.runtime}, batch {group.batch}, {group.precision}"
+    return f"{title}\n" + _table(
+        ("module", "form", "ms", "over the plain network", "allowed", ""), [_row(cell, cells) for cell in cells]
+    )
+
+
+def _row(cell: Cell, cells: Sequence[Cell]) -> tuple[str, ...]:
+    if cell.runtime == cells[0].runtime and all(c.runtime == cell.runtime for c in cells):
+        form = "deployed" if cell.deployed else "as inserted"
+    else:
+        form = cell.runtime + (", fused tails" if cell.deployed else "")
+    if cell.latency_ms is None or cell.overhead is None:
+        return cell.module, form, "", f"{cell.status}: {cell.message}", "", ""
+    limit = allowed(cell, cells)
+    ratio = {key: value - 1 for key, value in cell.overhead.items()}
+    return (
+        cell.module if cell.module != BASELINE else "plain",
+        form,
+        f"{cell.latency_ms['median']:.2f}",
+        _interval(ratio, 1),
+        "" if limit is None else f"{100 * (limit - 1):.1f} %",
+        f"{verdict(cell, cells):6}  {cell.message}",
+    )
+
+
+def _interval(share: dict[str, float], digits: int) -> str:
+    ratio, low, high = (f"{100 * share[key]:.{digits}f}" for key in ("ratio", "low", "high"))
+    return f"{ratio} % ({low} to {high})"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
+    )
+
+
+def _progress(what: str, done: int, of: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{what}: {done} of {of}", end="", file=sys.stderr, flush=True)
