@@ -16,16 +16,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from recalib.attention import param_groups
 from recalib.data import seed_for
+from recalib.runs.lifecycle import NotFiniteError
 from recalib.training.feeds import Feeds
 from recalib.training.mixing import mixer
 from recalib.training.network import freeze_norms
 from recalib.training.recipes import Recipe
 from recalib.training.schedule import learning_rate
 from recalib.training.scores import accuracy, summed
-
-
-class NotFiniteError(Exception):
-    """The loss became NaN or infinite."""
 
 
 class Training:
@@ -64,9 +61,19 @@ class Training:
         return self.network if self.ema is None else self.ema.module
 
     @property
+    def steps_in_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return len(self.feeds.train)
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Images that could not be read so far."""
+        return self.feeds.unreadable
+
+    @property
     def steps_done(self) -> int:
         """Optimizer steps since the beginning."""
-        return self.epoch * len(self.feeds.train) + self.step
+        return self.epoch * self.steps_in_epoch + self.step
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs; `restore` takes it back."""
