@@ -1,7 +1,7 @@
 """What is in the images of a detection data set, in COCO's own form, and what is wrong with it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -56,41 +56,43 @@ class Problem:
 
 
 def usable(annotations: Annotations, masks: bool = False) -> tuple[Annotations, list[Problem]]:
-    """What can be trained on, and what was wrong with the rest.
+    """What is sound, and what was wrong with the rest.
 
-    Images that are missing, and objects of unknown images or categories, with a box that is not finite, inverted,
-    empty or outside of its image, are left out; of two with one id the first is kept; a box that reaches out of its
-    image by more than a pixel is cut off at the edge. Images are not opened.
+    Objects of unknown images or categories, with a box that is not finite, inverted, empty or outside of its image, are
+    left out; of two with one id the first is kept; a box that reaches out of its image by more than a pixel is cut off
+    at the edge.
 
     Args:
         annotations: as read.
         masks: leave out objects without a mask too.
     """
     problems: list[Problem] = []
-    images = tuple(_sound_images(annotations, problems))
-    known = {image["id"]: image for image in annotations.images}
-    kept = {image["id"] for image in images}
-    sound = _sound_objects(annotations, known, masks, problems)
-    objects = tuple(each for each in sound if each["image_id"] in kept)
-    return replace(annotations, images=images, objects=objects), problems
+    images = {image["id"]: image for image in reversed(annotations.images)}
+    for again in (Counter(image["id"] for image in annotations.images) - Counter(images.keys())).elements():
+        problems.append(Problem("duplicate id", f"image {again}", "an earlier image has it"))
+    objects = tuple(_sound_objects(annotations, images, masks, problems))
+    return replace(annotations, images=tuple(reversed(images.values())), objects=objects), problems
+
+
+def present(annotations: Annotations) -> tuple[Annotations, list[Problem]]:
+    """What is in the images whose files are there, and the files that are missing."""
+    missing = {
+        image["id"]: annotations.file(image) for image in annotations.images if not annotations.file(image).is_file()
+    }
+    problems = [Problem("missing image", f"image {image}", str(file)) for image, file in missing.items()]
+    return only(annotations, {image["id"] for image in annotations.images} - missing.keys()), problems
+
+
+def only(annotations: Annotations, image_ids: Set[int]) -> Annotations:
+    """What is in some of the images."""
+    images = tuple(image for image in annotations.images if image["id"] in image_ids)
+    objects = tuple(each for each in annotations.objects if each["image_id"] in image_ids)
+    return replace(annotations, images=images, objects=objects)
 
 
 def counts(problems: list[Problem]) -> dict[str, int]:
     """How many there are of each kind."""
     return dict(Counter(problem.kind for problem in problems))
-
-
-def _sound_images(annotations: Annotations, problems: list[Problem]) -> Iterator[dict[str, Any]]:
-    seen: set[int] = set()
-    for image in annotations.images:
-        where = f"image {image['id']}"
-        if image["id"] in seen:
-            problems.append(Problem("duplicate id", where, f"again for {image['file_name']}"))
-        elif not annotations.file(image).is_file():
-            problems.append(Problem("missing image", where, str(annotations.file(image))))
-        else:
-            seen.add(image["id"])
-            yield image
 
 
 def _sound_objects(

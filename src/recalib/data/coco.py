@@ -76,28 +76,41 @@ def mask_of(segmentation: Any, height: int, width: int) -> np.ndarray:
     Raises:
         RecalibError: for anything else, or where faster-coco-eval is not installed.
     """
+    mask: np.ndarray = _masks().decode(as_runs(segmentation, height, width))
+    return mask
+
+
+def as_runs(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """Compressed run lengths of a segmentation in any of COCO's forms.
+
+    Raises:
+        RecalibError: for anything else, or where faster-coco-eval is not installed.
+    """
     masks = _masks()
-    if segmentation is None or len(segmentation) == 0:
-        raise RecalibError("an object without a mask: it has no segmentation")
     try:
         if isinstance(segmentation, list):
-            runs = masks.merge(masks.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation["counts"], list):
-            runs = masks.frPyObjects(segmentation, height, width)
-        else:
-            runs = segmentation
-        mask: np.ndarray = masks.decode(runs)
+            return _text(masks.merge(masks.frPyObjects(segmentation, height, width)))
+        if list(segmentation["size"]) != [height, width]:
+            raise ValueError(f"its size is {segmentation['size']}, that of its image [{height}, {width}]")
+        if isinstance(segmentation["counts"], str | bytes):
+            return _text(segmentation)
+        if sum(segmentation["counts"]) != height * width:
+            raise ValueError("its run lengths do not add up to its size")
+        return _text(masks.frPyObjects(segmentation, height, width))
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise RecalibError(f"a segmentation is not of COCO's form: {error}") from None
-    if mask.shape != (height, width):
-        raise RecalibError(f"a mask of {mask.shape[1]} x {mask.shape[0]} pixels in an image of {width} x {height}")
-    return mask
+        raise RecalibError(f"a mask is not of COCO's form: {error}") from None
 
 
 def runs_of(mask: np.ndarray) -> dict[str, Any]:
     """Compressed run lengths, as COCO's result files have them, of a mask (H, W)."""
-    runs = _masks().encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(n) for n in runs["size"]], "counts": runs["counts"].decode("ascii")}
+    return _text(_masks().encode(np.asfortranarray(mask, dtype=np.uint8)))
+
+
+def _text(runs: Mapping[str, Any]) -> dict[str, Any]:
+    """With counts that json can hold."""
+    counts = runs["counts"]
+    size = [int(n) for n in runs["size"]]
+    return {"size": size, "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
 
 
 def _masks() -> Any:

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from recalib.data.annotations import Annotations, Object, Problem, usable
+from recalib.data.annotations import Annotations, Object, Problem, only, present, usable
 from recalib.data.coco import find_coco, mask_of, read_coco
 from recalib.data.imagenet import read_image
 from recalib.errors import RecalibError, WorkFailed, unknown
@@ -42,7 +41,9 @@ def open_detection(
         RecalibError: where there is no data set, split, attribute or value of this name, or no image is left.
         WorkFailed: if strict, at the first problem.
     """
-    found, problems = usable(read_annotations(Path(path), split), masks)
+    sound, wrong = usable(read_annotations(Path(path), split), masks)
+    found, missing = present(sound)
+    problems = missing + wrong
     if strict and problems:
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         raise WorkFailed(f"{found.source}: {problems[0]}{more}")
@@ -95,9 +96,7 @@ def _only(annotations: Annotations, domain: Domain) -> Annotations:
                     raise unknown("attribute of the images", attribute, known)
                 raise unknown(attribute, value, {str(v) for v in values if v is not None})
         images = tuple(image for image, value in zip(images, values, strict=True) if value in wanted)
-    kept = {image["id"] for image in images}
-    objects = tuple(each for each in annotations.objects if each["image_id"] in kept)
-    return replace(annotations, images=images, objects=objects)
+    return only(annotations, {image["id"] for image in images})
 
 
 class DetectionDataset(Dataset[tuple[Tensor, Target]]):
