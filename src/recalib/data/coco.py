@@ -20,19 +20,24 @@ def find_coco(root: Path) -> dict[str, Path]:
     return {file.stem.removeprefix("instances_"): file for file in sorted(files, reverse=True)}
 
 
-def read_coco(file: Path, folder: Path | None = None) -> Annotations:
-    """Read an instances file.
+def is_coco(content: Any) -> bool:
+    """Whether this is what an instances file holds."""
+    return isinstance(content, Mapping) and {"images", "annotations", "categories"} <= content.keys()
+
+
+def from_coco(content: Any, file: Path, folder: Path | None = None) -> Annotations:
+    """Annotations of an instances file.
 
     Args:
-        file: COCO's json with images, annotations and categories.
+        content: of the file: images, annotations and categories.
+        file: where it is from.
         folder: of the images; by default the one named as the split (``train2017`` for ``instances_train2017.json``)
             beside the file, above it, or in ``images`` there.
 
     Raises:
-        RecalibError: where the file cannot be read or is not of COCO's form, or the folder is not found.
+        RecalibError: where the content is not of COCO's form, or the folder is not found.
     """
-    content = read_labels(file)
-    if not isinstance(content, Mapping) or not {"images", "annotations", "categories"} <= content.keys():
+    if not is_coco(content):
         raise RecalibError(f"{file} is no COCO instances file: it should have images, annotations and categories")
     try:
         categories = {int(each["id"]): str(each["name"]) for each in content["categories"]}

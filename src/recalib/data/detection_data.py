@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from recalib.data.annotations import Annotations, Object, Problem, only, present, usable
-from recalib.data.coco import find_coco, mask_of, read_coco
+from recalib.data.bdd import find_bdd, from_bdd
+from recalib.data.coco import find_coco, from_coco, is_coco, mask_of, read_labels
 from recalib.data.imagenet import read_image
 from recalib.errors import RecalibError, WorkFailed, unknown
 
@@ -28,7 +29,7 @@ def open_detection(
     masks: bool = False,
     strict: bool = False,
 ) -> "DetectionDataset":
-    """Open COCO in its official layout, or a label file of it.
+    """Open COCO or BDD100K in one of their official layouts, or a label file of either.
 
     Args:
         path: folder of the data set, or its label file.
@@ -63,15 +64,19 @@ def read_annotations(path: Path, split: str | None = None) -> Annotations:
     Raises:
         RecalibError: where there is no data set or split of this name.
     """
-    if path.is_file():
-        return read_coco(path)
-    files = find_coco(path)
-    if not files:
-        raise RecalibError(f"{path} holds no detection data: expected annotations/instances_SPLIT.json")
-    return read_coco(_of_split(files, split, path))
+    if not path.exists():
+        raise RecalibError(f"{path} does not exist")
+    file = path if path.is_file() else _of_split(find_coco(path) or find_bdd(path), split, path)
+    content = read_labels(file)
+    return from_coco(content, file) if is_coco(content) else from_bdd(content, file)
 
 
 def _of_split(files: Mapping[str, Path], split: str | None, path: Path) -> Path:
+    if not files:
+        raise RecalibError(
+            f"{path} holds no detection data: neither COCO's annotations/instances_SPLIT.json nor BDD100K's "
+            "labels/det_20/det_SPLIT.json or labels/bdd100k_labels_images_SPLIT.json"
+        )
     fitting = [
         file for name, file in files.items() if split is None or name == split or name.rstrip("0123456789") == split
     ]
