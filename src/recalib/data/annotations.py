@@ -7,6 +7,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from recalib.data.masks import is_mask
+
 Object = dict[str, Any]  # one of COCO's annotations
 SLACK = 1.0  # pixels that a box may reach over the edge before it is a mistake
 THIN = 0.01  # pixels; a box of less has no size left in float32
@@ -107,11 +109,17 @@ def _sound_objects(
             problems.append(Problem("unknown image", where, f"{annotations.source.name} lists no such image"))
         elif each.get("category_id") not in annotations.categories:
             problems.append(Problem("unknown category", where, repr(each.get("category_id"))))
-        elif masks and not _is_mask(each.get("segmentation")):
-            problems.append(Problem("no mask", where, "its segmentation is neither polygons nor run lengths"))
+        elif masks and not _has_mask(each, images[each["image_id"]]):
+            problems.append(
+                Problem("no mask", where, "its segmentation is neither polygons nor run lengths of its image")
+            )
         else:
             seen.add(each.get("id"))
             yield from _sound_box(each, images[each["image_id"]], where, problems)
+
+
+def _has_mask(each: Object, image: Mapping[str, Any]) -> bool:
+    return is_mask(each.get("segmentation"), image["height"], image["width"])
 
 
 def _sound_box(each: Object, image: Mapping[str, Any], where: str, problems: list[Problem]) -> Iterator[Object]:
@@ -136,13 +144,6 @@ def _mistake(box: Any) -> str | None:
     if min(box[2:]) < 0:
         return "inverted box"
     return "empty box" if min(box[2:]) < THIN else None
-
-
-def _is_mask(segmentation: Any) -> bool:
-    if isinstance(segmentation, Mapping):
-        return {"size", "counts"} <= segmentation.keys()
-    polygons = segmentation if isinstance(segmentation, list) else []
-    return bool(polygons) and all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in polygons)
 
 
 def _inside(box: list[float], width: int, height: int) -> list[float]:

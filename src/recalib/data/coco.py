@@ -1,11 +1,9 @@
-"""COCO: instances json and folders of images, and its three ways to write a mask."""
+"""COCO: instances json and folders of images."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from recalib.data.annotations import Annotations
 from recalib.errors import RecalibError
@@ -41,16 +39,20 @@ def from_coco(content: Any, file: Path, folder: Path | None = None) -> Annotatio
         raise RecalibError(f"{file} is no COCO instances file: it should have images, annotations and categories")
     try:
         categories = {int(each["id"]): str(each["name"]) for each in content["categories"]}
-        images = tuple(
-            {**each, "id": int(each["id"]), "file_name": str(each["file_name"])} for each in content["images"]
-        )
+        images = tuple(map(_image, content["images"]))
         objects = tuple({**each} for each in content["annotations"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RecalibError(f"{file} is no COCO instances file: an entry lacks {error}") from None
     for image in images:
         if not all(isinstance(image.get(side), int) and image[side] > 0 for side in ("width", "height")):
             raise RecalibError(f"{file}: image {image['id']} has no width and height")
     return Annotations(file, folder or _images_of(file), images, objects, dict(sorted(categories.items())))
+
+
+def _image(each: Mapping[str, Any]) -> dict[str, Any]:
+    told = each.get("attributes")
+    attributes = {name: value for name, value in told.items() if isinstance(value, str)} if told else {}
+    return {**each, "id": int(each["id"]), "file_name": str(each["file_name"]), "attributes": attributes}
 
 
 def read_labels(file: Path) -> Any:
@@ -73,54 +75,3 @@ def _images_of(file: Path) -> Path:
         if place.is_dir():
             return place
     raise RecalibError(f"{file}: no folder of its images; expected {places[0]} or {places[2]}")
-
-
-def mask_of(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """A mask (H, W), uint8, of COCO's polygons, of run lengths, or of compressed run lengths.
-
-    Raises:
-        RecalibError: for anything else, or where faster-coco-eval is not installed.
-    """
-    mask: np.ndarray = _masks().decode(as_runs(segmentation, height, width))
-    return mask
-
-
-def as_runs(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """Compressed run lengths of a segmentation in any of COCO's forms.
-
-    Raises:
-        RecalibError: for anything else, or where faster-coco-eval is not installed.
-    """
-    masks = _masks()
-    try:
-        if isinstance(segmentation, list):
-            return _text(masks.merge(masks.frPyObjects(segmentation, height, width)))
-        if list(segmentation["size"]) != [height, width]:
-            raise ValueError(f"its size is {segmentation['size']}, that of its image [{height}, {width}]")
-        if isinstance(segmentation["counts"], str | bytes):
-            return _text(segmentation)
-        if sum(segmentation["counts"]) != height * width:
-            raise ValueError("its run lengths do not add up to its size")
-        return _text(masks.frPyObjects(segmentation, height, width))
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise RecalibError(f"a mask is not of COCO's form: {error}") from None
-
-
-def runs_of(mask: np.ndarray) -> dict[str, Any]:
-    """Compressed run lengths, as COCO's result files have them, of a mask (H, W)."""
-    return _text(_masks().encode(np.asfortranarray(mask, dtype=np.uint8)))
-
-
-def _text(runs: Mapping[str, Any]) -> dict[str, Any]:
-    """With counts that json can hold."""
-    counts = runs["counts"]
-    size = [int(n) for n in runs["size"]]
-    return {"size": size, "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
-
-
-def _masks() -> Any:
-    try:
-        from faster_coco_eval.core import mask
-    except ImportError:
-        raise RecalibError("masks need the package faster-coco-eval: pip install 'recalib[detect]'") from None
-    return mask

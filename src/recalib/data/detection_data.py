@@ -1,7 +1,7 @@
 """Detection data sets as PyTorch's: an image and what is in it, whatever the layout on the disk."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from recalib.data.annotations import Annotations, Object, Problem, only, present, usable
-from recalib.data.bdd import find_bdd, from_bdd
-from recalib.data.coco import find_coco, from_coco, is_coco, mask_of, read_labels
+from recalib.data.annotations import Annotations, Object, Problem, present, usable
 from recalib.data.imagenet import read_image
-from recalib.errors import RecalibError, WorkFailed, unknown
+from recalib.data.labels import Domain, in_domain, read_annotations
+from recalib.data.masks import mask_of
+from recalib.errors import RecalibError, WorkFailed
 
 Target = dict[str, Any]
-Domain = Mapping[str, Sequence[str]]
 
 
 def open_detection(
@@ -48,60 +47,10 @@ def open_detection(
     if strict and problems:
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         raise WorkFailed(f"{found.source}: {problems[0]}{more}")
-    found = _only(found, domain or {})
+    found = in_domain(found, domain or {})
     if not found.images:
         raise RecalibError(f"{found.source} leaves no image to use" + (f": {problems[0]}" if problems else ""))
     return DetectionDataset(found, problems, masks=masks, strict=strict)
-
-
-def read_annotations(path: Path, split: str | None = None) -> Annotations:
-    """Labels of a data set as they are, mistakes included.
-
-    Args:
-        path: folder of the data set, or its label file.
-        split: which of the label files of a folder.
-
-    Raises:
-        RecalibError: where there is no data set or split of this name.
-    """
-    if not path.exists():
-        raise RecalibError(f"{path} does not exist")
-    file = path if path.is_file() else _of_split(find_coco(path) or find_bdd(path), split, path)
-    content = read_labels(file)
-    return from_coco(content, file) if is_coco(content) else from_bdd(content, file)
-
-
-def _of_split(files: Mapping[str, Path], split: str | None, path: Path) -> Path:
-    if not files:
-        raise RecalibError(
-            f"{path} holds no detection data: neither COCO's annotations/instances_SPLIT.json nor BDD100K's "
-            "labels/det_20/det_SPLIT.json or labels/bdd100k_labels_images_SPLIT.json"
-        )
-    fitting = [
-        file for name, file in files.items() if split is None or name == split or name.rstrip("0123456789") == split
-    ]
-    if not fitting:
-        raise unknown("split", split, files)
-    if len(fitting) > 1:
-        raise RecalibError(f"{path} holds {' and '.join(files)}: say which split")
-    return fitting[0]
-
-
-def _only(annotations: Annotations, domain: Domain) -> Annotations:
-    """What is in the images of a domain."""
-    images = annotations.images
-    for attribute, wanted in domain.items():
-        values = [image.get("attributes", {}).get(attribute) for image in images]
-        for value in wanted:
-            if value not in values:
-                known = {a for image in annotations.images for a in image.get("attributes", {})}
-                if not known:
-                    raise RecalibError(f"domain {attribute}: {annotations.source} tells no attributes of its images")
-                if attribute not in known:
-                    raise unknown("attribute of the images", attribute, known)
-                raise unknown(attribute, value, {str(v) for v in values if v is not None})
-        images = tuple(image for image, value in zip(images, values, strict=True) if value in wanted)
-    return only(annotations, {image["id"] for image in images})
 
 
 class DetectionDataset(Dataset[tuple[Tensor, Target]]):

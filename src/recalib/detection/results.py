@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from recalib.data.annotations import Annotations
-from recalib.data.coco import as_runs, read_labels, runs_of
+from recalib.data.coco import read_labels
+from recalib.data.masks import as_runs, runs_of
 from recalib.detection.average_precision import IouType, Result
 from recalib.errors import RecalibError
 
