@@ -28,6 +28,7 @@ class Feed:
         augment: ``"none"``, ``"flip"`` or ``"ssd"``.
         seed: of order and augmentation.
         limit: take the first so many images only.
+        repeat: passes over the images in an epoch.
         workers: processes that read images.
         device: where batches go.
         share: this process, and how many there are.
@@ -44,13 +45,15 @@ class Feed:
         augment: str = "none",
         seed: int = 0,
         limit: int | None = None,
+        repeat: int = 1,
         workers: int = 0,
         device: torch.device | None = None,
         share: Share = (0, 1),
     ) -> None:
         self.dataset, self.batch, self.augment, self.seed, self.workers = dataset, batch, augment, seed, workers
         self.device, self.share = device or torch.device("cpu"), share
-        self.count = min(limit or len(dataset), len(dataset))
+        self.images, self.repeat = min(limit or len(dataset), len(dataset)), repeat
+        self.count = self.images * repeat
         if len(self) == 0:
             raise RecalibError(f"batch {batch}: gives {share[1]} processes no batch of {self.count} images")
 
@@ -60,9 +63,11 @@ class Feed:
 
     def epoch(self, epoch: int, start: int = 0, attempt: int = 0) -> Iterator[Batch]:
         """This process's share of each batch of an epoch, from a step on."""
-        order = torch.randperm(self.count, generator=generator_for(self.seed, attempt, epoch)).tolist()
+        draw = generator_for(self.seed, attempt, epoch)
+        passes = (torch.randperm(self.images, generator=draw) + i * self.images for i in range(self.repeat))
+        order = torch.cat(list(passes)).tolist()
         shares = [order[share_of(step, self.batch, self.count, self.share)] for step in range(start, len(self))]
-        pictures = _Augmented(self.dataset, transform(self.augment), (self.seed, attempt, epoch))
+        pictures = _Augmented(self.dataset, self.images, transform(self.augment), (self.seed, attempt, epoch))
         reader: Any = DataLoader(
             pictures, batch_sampler=shares, num_workers=self.workers, collate_fn=_as_lists,
             generator=generator_for(self.seed, attempt, epoch), pin_memory=self.device.type == "cuda",
@@ -89,19 +94,21 @@ def transform(augment: str) -> v2.Transform | None:
 
 
 class _Augmented(Dataset[tuple[Tensor, Target]]):
-    """Images that differ from epoch to epoch, but not from one reading to the next."""
+    """Images that differ from pass to pass, but not from one reading to the next; indices count over the passes."""
 
-    def __init__(self, dataset: DetectionDataset, change: v2.Transform | None, counters: tuple[int, ...]) -> None:
-        self.dataset, self.change, self.counters = dataset, change, counters
+    def __init__(
+        self, dataset: DetectionDataset, images: int, change: v2.Transform | None, counters: tuple[int, ...]
+    ) -> None:
+        self.dataset, self.images, self.change, self.counters = dataset, images, change, counters
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        image, target = self.dataset[index]
+        image, target = self.dataset[index % self.images]
         target = learnable(target)
         if self.change is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed_for(*self.counters, index))
                 image, target = _changed(self.change, image, target)
-        return image, {**target, "domain": self.dataset.attributes(index)}
+        return image, {**target, "domain": self.dataset.attributes(index % self.images)}
 
 
 def _changed(change: v2.Transform, image: Tensor, target: Target) -> tuple[Tensor, Target]:

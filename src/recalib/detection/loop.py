@@ -4,7 +4,7 @@ Every source of randomness is a function of (seed, epoch, step), and a checkpoin
 killed at any moment and resumed ends in the same bits, on a CPU, as one that was not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from recalib.attention import param_groups
 from recalib.data import seed_for
 from recalib.data.detection_data import DetectionDataset
+from recalib.detection.average_precision import IouType
 from recalib.detection.evaluation import evaluate
 from recalib.detection.feed import Batch, Feed
 from recalib.detection.recipes import Recipe
@@ -55,7 +56,7 @@ class Training:
         return self.network.detector if isinstance(self.network, Adversarial) else self.network
 
     @property
-    def iou_types(self) -> tuple[str, ...]:
+    def iou_types(self) -> tuple[IouType, ...]:
         """What is evaluated: boxes, and masks where the detector makes them."""
         return ("bbox", "segm") if self.recipe.model.startswith("maskrcnn") else ("bbox",)
 
@@ -114,10 +115,11 @@ class Training:
         self.epoch, self.step, self.totals = self.epoch + 1, 0, {}
         return metrics
 
-    def evaluate(self) -> dict[str, Any]:
+    def evaluate(self) -> dict[str, float]:
         """COCO's average precisions on the test set; the first process works, the others wait for its result."""
-        own = evaluate(self.detector, self.test, iou_types=self.iou_types) if self.fabric.is_global_zero else {}
-        metrics: dict[str, Any] = self.fabric.broadcast(own)
+        first = self.fabric.is_global_zero
+        own = _numbers(evaluate(self.detector, self.test, iou_types=self.iou_types)) if first else {}
+        metrics: dict[str, float] = self.fabric.broadcast(own)
         return metrics
 
     def check(self) -> None:
@@ -158,3 +160,10 @@ class Training:
             return {name: total.clone() for name, total in self.totals.items()}
         shared: Any = {name: self.fabric.all_reduce(total, reduce_op="mean") for name, total in self.totals.items()}
         return dict(shared)
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+    """Figures for a row of metrics: those of boxes under their own names, those of masks as ``mask_AP`` and so on."""
+    boxes = {name: value for name, value in found.items() if isinstance(value, float)}
+    masks = {f"mask_{name}": value for name, value in found.get("segm", {}).items() if isinstance(value, float)}
+    return boxes | masks

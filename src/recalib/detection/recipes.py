@@ -32,7 +32,8 @@ class Recipe:
         train_domain: train on images with this attribute only, as in timeofday=daytime,dawn/dusk.
         eval_domain: evaluate on images with this attribute only.
         limit: take the first so many training images only, to try things out.
-        epochs: passes over the training images.
+        epochs: how many; each is so many passes over the training images as `repeat` says.
+        repeat: passes over the training images in an epoch, each in another order.
         eval_every: epochs between evaluations; there is one after the last epoch in any case.
         batch: images a step, over all processes.
         optimizer: sgd or adamw.
@@ -70,6 +71,7 @@ class Recipe:
     eval_domain: str | None = None
     limit: int | None = None
     epochs: int = 12
+    repeat: int = 1
     eval_every: int = 1
     batch: int = 16
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -90,7 +92,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.norms == "frozen" and self.weights is None:
             raise RecalibError("norms 'frozen': random weights need norms that are trained; choose batch or group")
-        for name in ("epochs", "eval_every", "batch", "min_size", "max_size", "proposals", "regions"):
+        for name in ("epochs", "repeat", "eval_every", "batch", "min_size", "max_size", "proposals", "regions"):
             if getattr(self, name) < 1:
                 raise RecalibError(f"{name} {getattr(self, name)}: should be at least 1")
         if self.limit is not None and self.limit < 1:

@@ -41,9 +41,16 @@ def run(job: Job, *, resume: bool = False) -> Outcome:
     fabric = launched(job.accelerator, job.devices, recipe.precision)
     train, test = open_parts(job)
     feed = Feed(
-        train, batch=recipe.batch, augment=recipe.augment, seed=recipe.seed, limit=recipe.limit, workers=job.workers,
-        device=fabric.device, share=(fabric.global_rank, fabric.world_size),
-    )  # fmt: skip
+        train,
+        batch=recipe.batch,
+        augment=recipe.augment,
+        seed=recipe.seed,
+        limit=recipe.limit,
+        repeat=recipe.repeat,
+        workers=job.workers,
+        device=fabric.device,
+        share=(fabric.global_rank, fabric.world_size),
+    )
     torch.manual_seed(seed_for(recipe.seed))
     training = Training(fabric, _network(recipe, train), recipe, feed, test)
     folder = RunFolder(job.folder)

@@ -59,7 +59,8 @@ class StyleAdversary(nn.Module):
         Returns:
             ``{"style_LABEL": scalar}``.
         """
-        variance, mean = torch.var_mean(features.float(), (2, 3), correction=0)
+        like: Any = next(self.heads.parameters())
+        variance, mean = torch.var_mean(features.to(like.dtype), (2, 3), correction=0)
         style = GradientReversal.apply(torch.cat([mean, variance], 1), self.weight)
         return {f"style_{name}": self._loss(name, style, domains) for name in self.heads}
 
