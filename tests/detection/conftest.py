@@ -50,10 +50,10 @@ def make_job(shapes, tmp_path):
     """A job of seconds: a small detector on a few small images."""
 
     def make(name="run", **changes):
-        small = dict(
-            model="fasterrcnn_resnet18_fpn", epochs=2, batch=2, warmup=2, milestones=(1,), min_size=64, max_size=64,
-            proposals=50, regions=16,
-        )  # fmt: skip
+        small = {
+            "model": "fasterrcnn_resnet18_fpn", "epochs": 2, "batch": 2, "warmup": 2, "milestones": (1,),
+            "min_size": 64, "max_size": 64, "proposals": 50, "regions": 16,
+        }  # fmt: skip
         ours = {k: changes.pop(k) for k in list(changes) if k in Job.__dataclass_fields__}
         folders = {"data": shapes, "out": tmp_path, "name": name, "accelerator": "cpu", "workers": 0}
         return Job(recipe=Recipe(**{**small, **changes}), **{**folders, **ours})

@@ -76,10 +76,12 @@ def test_frozen_norms_stay_and_the_norms_of_srm_learn(plain, tmp_path):
     body = detector.backbone.body
     assert isinstance(body.layer1[0].bn1, FrozenBatchNorm2d)
     assert type(body.layer1[0].attention.bn) is nn.BatchNorm1d
+    for placement in inserted(body).placements:  # they begin at zero, where their norm has nothing to learn from
+        nn.init.normal_(body.get_submodule(placement.site.name).attention.weight)
     before = {key: value.clone() for key, value in body.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in detector.parameters() if p.requires_grad], 0.01)
     detector.train()
-    sum(detector([torch.rand(3, 64, 64)] * 2, TARGETS).values()).backward()
+    sum(detector([torch.rand(3, 64, 64) for _ in TARGETS], TARGETS).values()).backward()
     optimizer.step()
     changed = {key for key, value in body.state_dict().items() if not torch.equal(value, before[key])}
     norms = [name for name, module in body.named_modules() if isinstance(module, FrozenBatchNorm2d)]

@@ -2,11 +2,11 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,14 +41,13 @@ def assert_same(a, b):
 
 
 def test_a_run_that_is_killed_in_the_middle_of_an_epoch_and_resumed_ends_in_the_same_bits(make_job, processes):
-    calm, hunted = (make_job(name, save_every=1, attention="srm", repeat=2) for name in ("calm", "hunted"))
+    calm, hunted = (make_job(name, save_every=2, attention="srm", repeat=2) for name in ("calm", "hunted"))
     run(calm)
     for step in (2, 8):  # of twelve, six an epoch
         process = processes.Process(target=run, args=(hunted,), kwargs={"resume": True})
         process.start()
         while steps_done(hunted) < step and process.exitcode is None:
             time.sleep(0.01)
-        time.sleep(random.Random(step).uniform(0, 0.2))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL
@@ -176,3 +175,31 @@ def test_two_processes_train_together(make_job, processes):
     process.join()
     assert process.exitcode == 0
     load_detector(job.folder)
+
+
+@pytest.fixture
+def bdd():
+    """Nine images of BDD100K with their labels."""
+    root = os.environ.get("RECALIB_DATA")
+    if root is None or not (Path(root) / "bdd_mini").is_dir():
+        pytest.skip("RECALIB_DATA names no folder with bdd_mini")
+    return Path(root) / "bdd_mini" / "labels.json"
+
+
+@pytest.mark.parametrize("ibn", ["a", "b"])
+def test_rows_of_table_5_train_on_real_driving_images(make_job, bdd, ibn):
+    job = make_job(
+        data=bdd, ibn=ibn, style_adversarial=True, style_labels=("timeofday",), attention="se", epochs=1, limit=4,
+        eval_domain="timeofday=dawn/dusk", min_size=96, max_size=192,
+    )  # fmt: skip
+    metrics = run(job).metrics
+    assert metrics["train_style_timeofday"] > 0
+    assert "AP50" in metrics
+
+
+@pytest.mark.slow(reason="images of 512 pixels through a stem of full resolution")
+@pytest.mark.parametrize("changes", [{"ibn": "b"}, {"style_adversarial": True, "style_labels": ("timeofday",)}])
+def test_scratchdets_ssd_trains_on_real_driving_images(make_job, bdd, changes):
+    ours = {"attention": "ab", "train_domain": "timeofday=daytime,dawn/dusk", "augment": "ssd", "epochs": 1, "batch": 3}
+    metrics = run(make_job(model="ssd512_resnet34", data=bdd, **ours, **changes)).metrics
+    assert {"train_classification", "train_bbox_regression", "AP50"} < metrics.keys()

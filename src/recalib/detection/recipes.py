@@ -126,6 +126,12 @@ RECIPES = {
         model="ssd512_resnet34", epochs=20, batch=160, lr=0.03, lr_batch=160, weight_decay=5e-4,
         milestones=(9, 17, 19), warmup_from=1 / 3, augment="ssd",
     ),
+    # ours: the first eight images by heart, from random weights, in minutes on a CPU: does everything work?
+    "overfit": Recipe(
+        model="fasterrcnn_resnet18_fpn", norms="group", limit=8, repeat=12, epochs=7, batch=4,
+        optimizer="adamw", lr=3e-4, lr_batch=4, milestones=(5,), warmup=20, augment="none", min_size=256, max_size=448,
+        proposals=200, regions=64,
+    ),
 }  # fmt: skip
 
 

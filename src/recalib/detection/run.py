@@ -2,10 +2,16 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import nn
+
+from recalib.errors import RecalibError
+
+if find_spec("lightning_fabric") is None:
+    raise RecalibError("training detectors needs Lightning Fabric: pip install 'recalib[train,detect]'")
 
 from recalib.data import seed_for
 from recalib.data.detection_data import DetectionDataset, open_detection
@@ -17,7 +23,6 @@ from recalib.detection.job import Job
 from recalib.detection.loop import Training
 from recalib.detection.recipes import Recipe
 from recalib.detection.style import Adversarial
-from recalib.errors import RecalibError
 from recalib.runs import RunFolder, check_trackers
 from recalib.runs.job import MAY_DIFFER
 from recalib.runs.launch import launched
