@@ -36,7 +36,7 @@ def from_bdd(content: Any, file: Path) -> Annotations:
         file: where it is from.
 
     Raises:
-        RecalibError: where it is no list of frames, or the folder of the images is not found.
+        RecalibError: where it is no list of frames.
     """
     frames = content.get("frames") if isinstance(content, Mapping) else content
     if not isinstance(frames, list) or not all(isinstance(frame, Mapping) and "name" in frame for frame in frames):
@@ -82,9 +82,5 @@ def _split(file: Path) -> str:
 
 
 def _images_of(file: Path) -> Path:
-    parts = ("images/100k", "images")
-    places = [root / part / _split(file) for root in file.parents[:4] for part in parts]
-    for place in (*places, *(root / "images" for root in file.parents[:1])):
-        if place.is_dir():
-            return place
-    raise RecalibError(f"{file}: no folder of its images; expected images/100k/{_split(file)} or images beside it")
+    places = [root / part / _split(file) for root in file.parents[:4] for part in ("images/100k", "images")]
+    return next((place for place in (*places, file.parent / "images") if place.is_dir()), places[0])

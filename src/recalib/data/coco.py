@@ -30,10 +30,10 @@ def from_coco(content: Any, file: Path, folder: Path | None = None) -> Annotatio
         content: of the file: images, annotations and categories.
         file: where it is from.
         folder: of the images; by default the one named as the split (``train2017`` for ``instances_train2017.json``)
-            beside the file, above it, or in ``images`` there.
+            beside the file, above it, or in ``images`` there; it need not exist.
 
     Raises:
-        RecalibError: where the content is not of COCO's form, or the folder is not found.
+        RecalibError: where the content is not of COCO's form.
     """
     if not is_coco(content):
         raise RecalibError(f"{file} is no COCO instances file: it should have images, annotations and categories")
@@ -69,9 +69,5 @@ def read_labels(file: Path) -> Any:
 
 def _images_of(file: Path) -> Path:
     split = file.stem.removeprefix("instances_")
-    roots = (file.parent, file.parent.parent)
-    places = [root / part / split for root in roots for part in ("", "images")]
-    for place in (*places, file.parent / "images"):
-        if place.is_dir():
-            return place
-    raise RecalibError(f"{file}: no folder of its images; expected {places[0]} or {places[2]}")
+    places = [root / part / split for root in (file.parent, file.parent.parent) for part in ("", "images")]
+    return next((place for place in (*places, file.parent / "images") if place.is_dir()), places[0])

@@ -13,6 +13,7 @@ from recalib.data.annotations import Annotations, only
 from recalib.data.detection_data import DetectionDataset, Target
 from recalib.detection.average_precision import IouType, Result, average_precision
 from recalib.detection.results import results_of
+from recalib.errors import RecalibError
 
 
 def evaluate(
@@ -54,6 +55,7 @@ def detect(
     dataset: DetectionDataset,
     *,
     iou_types: Sequence[IouType] = ("bbox",),
+    classes: Sequence[str] | None = None,
     batch: int = 1,
     workers: int = 0,
 ) -> tuple[dict[IouType, list[Result]], Annotations]:
@@ -63,9 +65,14 @@ def detect(
         model: as for `evaluate`.
         dataset: images.
         iou_types: with boxes, with masks.
+        classes: names of the model's labels, where they may be in another order than those of the data set.
         batch: images at a time.
         workers: processes that read images.
+
+    Raises:
+        RecalibError: where the model and the data set have different classes.
     """
+    category_ids = _category_ids(dataset, classes or dataset.classes)
     was_training, device = model.training, next(model.parameters()).device
     loader: DataLoader[Any] = DataLoader(dataset, batch, num_workers=workers, collate_fn=_listed)
     found: dict[IouType, list[Result]] = {name: [] for name in iou_types}
@@ -78,7 +85,7 @@ def detect(
             read.update(image_id for _, image_id in there)
             for prediction, (_, image_id) in zip(_predict(model, [i for i, _ in there], device), there, strict=True):
                 for name in iou_types:
-                    found[name] += results_of(prediction, image_id, dataset.category_ids, name)
+                    found[name] += results_of(prediction, image_id, category_ids, name)
     finally:
         model.train(was_training)
     return found, only(dataset.annotations, read)
@@ -88,6 +95,14 @@ def detect(
 def _predict(model: nn.Module, images: list[Tensor], device: torch.device) -> list[dict[str, Tensor]]:
     predictions: list[dict[str, Tensor]] = model([image.to(device) / 255 for image in images]) if images else []
     return predictions
+
+
+def _category_ids(dataset: DetectionDataset, classes: Sequence[str]) -> list[int]:
+    ids = dict(zip(dataset.classes, dataset.category_ids, strict=True))
+    strange = sorted({*ids} ^ {*classes})
+    if strange:
+        raise RecalibError(f"the detector and the data differ in their classes: {', '.join(strange[:5])} in one only")
+    return [ids[name] for name in classes]
 
 
 def _listed(samples: list[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:
