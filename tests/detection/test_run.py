@@ -115,6 +115,14 @@ def test_domain_generalization_trains_with_any_attention(make_job, ibn):
     assert not any("adversary" in name for name, _ in detector.named_modules())
 
 
+def test_an_image_is_watched_after_every_epoch(make_job, shapes):
+    job = make_job(watch=shapes / "val2017" / f"{1:012}.png", limit=2)
+    run(job)
+    assert sorted(file.name for file in (job.folder / "watch").iterdir()) == ["epoch_0000.png", "epoch_0001.png"]
+    with pytest.raises(RecalibError, match="nothing.png is no image that can be read"):
+        run(make_job("other", watch=shapes / "nothing.png"))
+
+
 def test_domains_choose_what_is_trained_and_evaluated_on(make_job):
     job = make_job(train_domain="timeofday=daytime", eval_domain="timeofday=night", epochs=1, batch=1)
     run(job)

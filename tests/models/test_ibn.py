@@ -92,6 +92,13 @@ def test_attention_works_on_the_branch_before_the_instance_norm():
     torch.testing.assert_close(block(x), F.relu(block.IN(x)))
 
 
+def test_group_norms_keep_the_size_of_their_groups():
+    half = HalfInstanceNorm(nn.GroupNorm(4, 16))
+    x = torch.randn(3, 16, 5, 5)
+    groups = standardized(x[:, 8:].reshape(3, 2, 4, 5, 5), (2, 3, 4)).reshape(3, 8, 5, 5)
+    torch.testing.assert_close(half(x)[:, 8:], groups, rtol=1e-4, atol=1e-5)
+
+
 def test_an_unknown_scheme_or_network_is_named():
     with pytest.raises(RecalibError, match="unknown ibn scheme 'c'"):
         ibn_(resnet18(), "c")

@@ -27,6 +27,7 @@ class Job:
         on_nan: what to do when the loss is not finite: stop, or go back once to the last checkpoint and another order.
         save_every: steps between checkpoints, besides the one after every epoch; 0 for none.
         track: live trackers beside metrics.jsonl: tensorboard, wandb.
+        watch: an image that is drawn after every epoch, for recalib detect predict --watch-training.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
@@ -43,6 +44,7 @@ class Job:
     on_nan: Literal["stop", "rollback"] = "stop"
     save_every: int = 0
     track: tuple[str, ...] = ()
+    watch: Path | None = None
 
     @property
     def folder(self) -> Path:

@@ -23,6 +23,7 @@ from recalib.detection.job import Job
 from recalib.detection.loop import Training
 from recalib.detection.recipes import Recipe
 from recalib.detection.style import Adversarial
+from recalib.detection.watch import keep_frame, open_image
 from recalib.runs import RunFolder, check_trackers
 from recalib.runs.job import MAY_DIFFER
 from recalib.runs.launch import launched
@@ -42,6 +43,8 @@ def run(job: Job, *, resume: bool = False) -> Outcome:
         WorkFailed: where the loss is not finite or the disk is full; the last good checkpoint stays.
     """
     check_trackers(job.track)
+    if job.watch is not None:
+        open_image(job.watch)
     recipe = job.recipe
     fabric = launched(job.accelerator, job.devices, recipe.precision)
     train, test = open_parts(job)
@@ -111,6 +114,12 @@ class _Run(Lifecycle):
         about = {"preset": job.preset, "epoch": metrics["epoch"], "AP": metrics.get("AP")}
         path, classes = self.folder.path / f"{name}.safetensors", training.feed.dataset.classes
         write_detector(training.detector, path, job.recipe.model, classes, job.recipe.ibn, **about)
+
+    def finished_epoch(self, metrics: Mapping[str, Any]) -> None:
+        """Draw the image that is watched."""
+        if self.job.watch is not None:
+            detector, classes = self.trainee.detector, self.trainee.feed.dataset.classes
+            keep_frame(detector, open_image(self.job.watch), classes, self.folder.path, metrics["epoch"])
 
     def line(self, metrics: Mapping[str, Any]) -> str:
         """Loss and average precision."""

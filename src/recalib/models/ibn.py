@@ -108,6 +108,7 @@ def _instance_norm(norm: Any, part: slice) -> nn.InstanceNorm2d:
 
 def _rest(norm: Any, part: slice) -> nn.Module:
     """A norm for a part of the channels of another one, of the same class and with the same state there."""
-    rest: nn.Module = type(norm)(len(norm.weight[part]))
+    size = len(norm.weight[part])
+    rest: nn.Module = nn.GroupNorm(norm.num_groups // 2, size) if isinstance(norm, nn.GroupNorm) else type(norm)(size)
     rest.load_state_dict({key: tensor[part] if tensor.ndim else tensor for key, tensor in norm.state_dict().items()})
     return rest.to(norm.weight)

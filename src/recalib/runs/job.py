@@ -10,7 +10,7 @@ from recalib.errors import RecalibError
 J = TypeVar("J")
 
 # settings that do not decide the result, so that a resumed run may change them
-MAY_DIFFER = frozenset({"data", "out", "name", "workers", "track", "save_every", "on_nan"})
+MAY_DIFFER = frozenset({"data", "out", "name", "workers", "track", "save_every", "on_nan", "watch"})
 
 
 def as_config(job: Any) -> dict[str, Any]:

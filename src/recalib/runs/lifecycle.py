@@ -114,6 +114,9 @@ class Lifecycle:
         """Write the weights to use, under a name in the folder."""
         raise NotImplementedError
 
+    def finished_epoch(self, metrics: Mapping[str, Any]) -> None:
+        """What else there is to do after an epoch."""
+
     def line(self, metrics: Mapping[str, Any]) -> str:
         """What is said of an epoch."""
         raise NotImplementedError
@@ -180,6 +183,7 @@ class Lifecycle:
             self.write_weights("last", metrics)
             if trainee.best > best:
                 self.write_weights("best", metrics)
+            self.finished_epoch(metrics)
         self.log(metrics)  # before the checkpoint: rows after it are made again
         self._save()
         progress.say(self.line(metrics))
