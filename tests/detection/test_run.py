@@ -119,7 +119,7 @@ def test_an_image_is_watched_after_every_epoch(make_job, shapes):
     job = make_job(watch=shapes / "val2017" / f"{1:012}.png", limit=2)
     run(job)
     assert sorted(file.name for file in (job.folder / "watch").iterdir()) == ["epoch_0000.png", "epoch_0001.png"]
-    with pytest.raises(RecalibError, match="nothing.png is no image that can be read"):
+    with pytest.raises(RecalibError, match=r"nothing\.png is no image that can be read"):
         run(make_job("other", watch=shapes / "nothing.png"))
 
 
