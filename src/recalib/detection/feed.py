@@ -15,12 +15,14 @@ from recalib.data.order import share_of, steps_in
 from recalib.errors import RecalibError
 
 Batch = tuple[list[Tensor], list[Target]]
+LEARNT = ("boxes", "labels", "masks", "image_id", "instead_of")
 
 
 class Feed:
     """Batches of images (3, H, W) in [0, 1] and their targets, without crowd regions, on a device.
 
-    Each target has ``domain`` besides, what is known of its image, such as ``{"timeofday": "night"}``.
+    Each target has ``domain`` besides, what is known of the image, such as ``{"timeofday": "night"}``; nothing of one that
+    stands in for an image that could not be read.
 
     Args:
         dataset: what is trained on.
@@ -103,12 +105,13 @@ class _Augmented(Dataset[tuple[Tensor, Target]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         image, target = self.dataset[index % self.images]
-        target = learnable(target)
+        domain = {} if "instead_of" in target else self.dataset.attributes(index % self.images)
+        target = {key: value for key, value in learnable(target).items() if key in LEARNT}
         if self.change is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed_for(*self.counters, index))
                 image, target = _changed(self.change, image, target)
-        return image, {**target, "domain": self.dataset.attributes(index % self.images)}
+        return image, {**target, "domain": domain}
 
 
 def _changed(change: v2.Transform, image: Tensor, target: Target) -> tuple[Tensor, Target]:
