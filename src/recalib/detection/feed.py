@@ -21,7 +21,7 @@ LEARNT = ("boxes", "labels", "masks", "image_id", "instead_of")
 class Feed:
     """Batches of images (3, H, W) in [0, 1] and their targets, without crowd regions, on a device.
 
-    Each target has ``domain`` besides, what is known of the image, such as ``{"timeofday": "night"}``; nothing of one that
+    Each target has ``domain`` besides, what is known of the image, such as ``{"timeofday": "night"}``; nothing where it
     stands in for an image that could not be read.
 
     Args:
