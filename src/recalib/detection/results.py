@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recalib.data.annotations import Annotations
 from recalib.data.coco import read_labels
-from recalib.data.masks import as_runs, runs_of
+from recalib.data.masks import as_runs, is_mask, runs_of
 from recalib.detection.average_precision import IouType, Result
 from recalib.errors import RecalibError
 
@@ -69,5 +69,8 @@ def _result(entry: Any, where: str, sizes: Mapping[int, tuple[int, int]]) -> Res
         raise RecalibError(f"{where} has score {entry['score']!r}, box {entry.get('bbox')!r}: not finite numbers")
     result = {key: entry[key] for key in ("image_id", "category_id", "score", "bbox") if key in entry}
     if entry.get("segmentation"):
-        result["segmentation"] = as_runs(entry["segmentation"], *sizes[entry["image_id"]])
+        height, width = sizes[entry["image_id"]]
+        if not is_mask(entry["segmentation"], height, width):
+            raise RecalibError(f"{where} has a mask that is not of COCO's form, or not of the size of its image")
+        result["segmentation"] = as_runs(entry["segmentation"], height, width)
     return result
