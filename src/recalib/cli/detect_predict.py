@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.io import write_png
+from torchvision.transforms.v2.functional import to_pil_image
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from recalib.cli.device import device_of
@@ -75,7 +75,7 @@ def _predict(args: Arguments) -> None:
 def _one(args: Arguments, file: Path, model: nn.Module, classes: tuple[str, ...], name: str) -> dict[str, Any]:
     image = open_image(file)
     seen = see(model, image, args.score)
-    write_png(draw(image, seen, classes), str(args.out / name))
+    to_pil_image(draw(image, seen, classes)).save(args.out / name)
     objects = seen.objects(classes)
     print(f"{args.out / name}: {len(objects)} objects")
     return {"image": str(file), "picture": name, "objects": objects}

@@ -76,19 +76,20 @@ def draw(image: Tensor, seen: Seen, classes: Sequence[str]) -> Tensor:
     """The image (3, H, W), uint8, with boxes, masks, names and scores; a class has the same colour everywhere."""
     if not len(seen.boxes):
         return image
-    colors = [COLORS[(label - 1) % len(COLORS)] for label in seen.labels.tolist()]
-    texts = [f"{classes[k]} {s:.2f}" for k, s in zip(seen.labels.tolist(), seen.scores.tolist(), strict=True)]
+    labels, scores = seen.labels.flip(0).tolist(), seen.scores.flip(0).tolist()  # the best on top
+    colors = [COLORS[(label - 1) % len(COLORS)] for label in labels]
+    texts = [f"{classes[label]} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
     if seen.masks is not None:
-        image = draw_segmentation_masks(image, seen.masks, alpha=0.5, colors=colors)
+        image = draw_segmentation_masks(image, seen.masks.flip(0), alpha=0.5, colors=colors)
     short = min(image.shape[1:])
     drawn: Tensor = draw_bounding_boxes(
-        image, seen.boxes, texts, colors, width=max(2, short // 250), fill_labels=True,
-        font=font(max(10, short // 40)), font_size=max(10, short // 40),
+        image, seen.boxes.flip(0), texts, colors, width=max(2, short // 250), fill_labels=True,
+        font=_font(max(10, short // 40)), font_size=max(10, short // 40),
     )  # fmt: skip
     return drawn
 
 
-def font(size: int) -> BytesIO:
+def _font(size: int) -> BytesIO:
     """Pillow's own font, which torchvision draws in one size only unless it is given as a file."""
     face: Any = ImageFont.load_default(size)
     return BytesIO(face.font_bytes)
