@@ -1,8 +1,13 @@
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from recalib.cli import main
+from recalib.detection.checkpoints import load_detector
 
 
 def test_the_steps_of_detect_are_listed(capsys):
@@ -41,3 +46,22 @@ def test_resuming_reads_the_configuration_of_the_run(tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps({"recipe": {"modle": "x"}}))
     assert main(["detect", "train", "--config", str(tmp_path / "config.json"), "--resume"]) == 2
     assert "has settings this version does not know: modle" in capsys.readouterr().err
+
+
+@pytest.mark.slow(reason="starts processes that import everything anew")
+def test_two_processes_train_together(tmp_path):
+    root = os.environ.get("RECALIB_DATA")
+    if root is None or not (Path(root) / "bdd_mini").is_dir():
+        pytest.skip("RECALIB_DATA names no folder with bdd_mini")
+    flags = {
+        "data": Path(root) / "bdd_mini" / "labels.json", "model": "fasterrcnn_resnet18_fpn", "epochs": 1, "limit": 4,
+        "batch": 2, "min-size": 64, "max-size": 128, "devices": 2, "accelerator": "cpu", "workers": 0,
+        "out": tmp_path, "name": "two", "json": tmp_path / "out.json",
+    }  # fmt: skip
+    words = [str(word) for key, value in flags.items() for word in (f"--{key}", value)]
+    command = ["detect", "train", "coco-1x", *words]
+    done = subprocess.run([sys.executable, "-m", "recalib", *command], capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("epoch 0: train loss") == 1
+    assert json.loads((tmp_path / "out.json").read_text())["stopped"] is None
+    load_detector(tmp_path / "two")

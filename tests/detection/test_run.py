@@ -94,6 +94,12 @@ def test_a_mask_detector_is_evaluated_on_boxes_and_masks(make_job):
     assert {"train_loss_mask", "AP", "AP50", "mask_AP", "mask_AP50"} < metrics.keys()
 
 
+@pytest.mark.parametrize("model", ["maskrcnn_resnet18_fpn", "retinanet_resnet18_fpn"])
+def test_mixed_precision_trains(make_job, model):
+    metrics = run(make_job(model=model, precision="bf16-mixed", epochs=1, limit=2)).metrics
+    assert torch.isfinite(torch.tensor(metrics["train_loss"]))
+
+
 def test_the_learning_rate_rule_is_said(make_job, capsys):
     run(make_job(epochs=1, limit=2, lr=0.04))
     assert "learning rate 0.005: 0.04 for batches of 16, in proportion for 2" in capsys.readouterr().out
@@ -173,16 +179,6 @@ def test_strict_refuses_corrupted_data_before_training(make_job, shapes, tmp_pat
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(make_job):
     with pytest.raises(WorkFailed, match="the loss is not finite at epoch"):
         run(make_job(lr=1e30, warmup=0))
-
-
-@pytest.mark.slow(reason="starts processes that import everything anew")
-def test_two_processes_train_together(make_job, processes):
-    job = make_job(devices=2, epochs=1)
-    process = processes.Process(target=run, args=(job,))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
-    load_detector(job.folder)
 
 
 @pytest.fixture

@@ -22,6 +22,24 @@ from recalib.detection.style import Adversarial
 from recalib.runs.lifecycle import NotFiniteError
 
 
+class _Sealed:
+    """A batch that Fabric does not look into: mixed precision would round boxes to whole pixels and worse."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.images, self.targets = batch
+
+
+class _Losses(nn.Module):
+    """A network called with a sealed batch."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: _Sealed) -> Any:
+        return self.network(batch.images, batch.targets)
+
+
 class Training:
     """A detector, an optimizer, and how far they have come.
 
@@ -44,8 +62,7 @@ class Training:
             if recipe.optimizer == "sgd"
             else torch.optim.AdamW(groups, recipe.lr)
         )
-        wrapped: Any = network
-        self.model, self.stepper = fabric.setup(wrapped, self.optimizer)
+        self.model, self.stepper = fabric.setup(_Losses(network), self.optimizer)
         self.epoch = self.step = self.attempt = 0
         self.best = 0.0
         self.totals: dict[str, Tensor] = {}  # each loss summed over the steps of this epoch, in this process
@@ -142,7 +159,7 @@ class Training:
     def _step(self, batch: Batch) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.steps_done, self.steps_in_epoch)
-        losses: dict[str, Tensor] = self.model(*batch)
+        losses: dict[str, Tensor] = self.model(_Sealed(batch))
         loss = torch.stack(list(losses.values())).sum()
         self.fabric.backward(loss)
         if self.recipe.clip:
