@@ -83,7 +83,7 @@ class _Pictures(Dataset[tuple[Tensor, int, int]]):
         wanted, seed = key
         count = len(self.folder.files)
         for index in (i % count for i in range(wanted, wanted + count)):
-            picture = _read(self.folder.files[index])
+            picture = read_image(self.folder.files[index])
             if picture is not None:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(seed)
@@ -91,7 +91,8 @@ class _Pictures(Dataset[tuple[Tensor, int, int]]):
         raise WorkFailed(f"no image in {self.folder.files[0].parents[1]} can be read")
 
 
-def _read(file: Path) -> Image.Image | None:
+def read_image(file: Path) -> Image.Image | None:
+    """An image in RGB, or None where the file cannot be read."""
     try:
         with Image.open(file) as picture:
             return picture.convert("RGB")

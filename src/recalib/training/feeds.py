@@ -24,9 +24,9 @@ from recalib.data import (
 )
 from recalib.data.resident import Batch
 from recalib.errors import RecalibError
+from recalib.runs.folder import weights_of
 from recalib.surgery import inspect_checkpoint
 from recalib.training.job import Job
-from recalib.training.network import weights_of
 from recalib.training.recipes import Dataset, Recipe
 
 
