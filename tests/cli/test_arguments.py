@@ -4,7 +4,12 @@ import pytest
 
 from recalib.cli import COMMANDS, main
 
-FIRST = {"train": ["cifar-paper"], "cost": ["resnet18"], "convert": ["a.pth", "b.safetensors"]}
+FIRST = {
+    "detect": ["check", "x"],
+    "train": ["cifar-paper"],
+    "cost": ["resnet18"],
+    "convert": ["a.pth", "b.safetensors"],
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -17,9 +22,10 @@ def test_every_command_names_an_option_it_does_not_have(command, capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command, capsys):
-    with pytest.raises(SystemExit) as end:
-        main([command, "--help"])
-    assert end.value.code == 0
+    try:
+        assert main([command, "--help"]) == 0
+    except SystemExit as end:
+        assert end.code == 0
     assert f"recalib {command} " in capsys.readouterr().out.replace("usage:", "")
 
 
@@ -27,7 +33,7 @@ def test_every_command_has_help_with_an_example(command, capsys):
     ("argv", "said"),
     [
         (["cost"], "missing MODEL"),
-        (["cost", "resnet18", "--size", "abc"], "--size takes INT: ['abc']"),
+        (["cost", "resnet18", "--batch", "abc"], "--batch takes INT: invalid literal for int() with base 10: 'abc'"),
         (["cost", "resnet18", "--sise", "32"], "unknown option '--sise'; did you mean --size"),
         (["cost", "resnet18", "--convention", "klump"], "unknown --convention 'klump'; did you mean klomp?"),
         (["cost", "resnet18", "resnet34"], "'resnet34' is one argument too many"),

@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -17,7 +17,7 @@ from recalib.benchmark.bench_targets import MODULES, TARGETS, Group, Target, all
 from recalib.benchmark.cells import Cell
 from recalib.benchmark.published import BASELINE
 from recalib.cli.json_file import write_json
-from recalib.errors import RecalibError
+from recalib.errors import RecalibError, unknown
 from recalib.runtimes.machine import best_device
 from recalib.runtimes.timer import FEWEST_FOR_AN_INTERVAL
 
@@ -65,8 +65,18 @@ def main(argv: list[str]) -> int:
     return int(bool(results["cells"]) and all(cell["status"] != "ok" for cell in results["cells"]))
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as every command's mistakes are."""
+        _, strange, options = message.partition("unrecognized arguments: ")
+        if strange:
+            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+            raise unknown("option", options.split()[0], flags)
+        raise RecalibError(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "recalib bench",
         description="Measure the fused operation: every pass against a copy, and whole networks against the targets "
         "T1 to T6. Everything is measured unless something is named.",
