@@ -152,6 +152,22 @@ def test_of_two_objects_or_images_with_one_id_the_first_is_kept(coco):
     assert dataset[0][1]["boxes"][0].tolist()[:2] == pytest.approx(objects[0]["bbox"][:2])
 
 
+@pytest.mark.parametrize("area", [None, "large", float("nan")])
+def test_an_area_that_is_none_is_that_of_the_box(coco, area):
+    coco.content["annotations"][0].update({"area": area, "iscrowd": None, "bbox": [10, 10, 20, 30]})
+    coco.write()
+    target = open_detection(coco.root)[0][1]
+    assert target["area"][0].item() == 600
+    assert target["iscrowd"][0].item() == 0
+
+
+def test_an_id_that_is_no_number_is_refused(coco):
+    coco.content["annotations"][0]["image_id"] = [9]
+    coco.write()
+    with pytest.raises(RecalibError, match=r"an entry lacks a number as image_id: it has \[9\]"):
+        open_detection(coco.root)
+
+
 def test_a_box_that_reaches_out_of_its_image_is_cut_off_at_the_edge(coco):
     coco.content["annotations"][0]["bbox"] = [400.0, -30.0, 100.0, 60.0]
     coco.write()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from recalib.data.annotations import Annotations
 from recalib.data.labels import read_annotations
@@ -93,6 +94,34 @@ def test_each_domain_gets_the_figures_of_its_images_alone(published):
         assert [figures[name] for name in FIGURES] == pytest.approx(expected.stats.tolist(), abs=1e-6)
         assert figures["images"] == len(mine)
     assert found["AP"] == average_precision(truth, results, "bbox")["AP"]
+
+
+@real
+def test_torchmetrics_agrees_once_its_recall_thresholds_are_not_rounded(published):
+    from torchmetrics.detection import MeanAveragePrecision
+
+    truth, results = published
+
+    def tensors(entries):
+        boxes = torch.tensor([each["bbox"] for each in entries], dtype=torch.float64).reshape(-1, 4)
+        facts = {"boxes": boxes, "labels": torch.tensor([each["category_id"] for each in entries], dtype=torch.int64)}
+        for name, key in (("scores", "score"), ("area", "area"), ("iscrowd", "iscrowd")):
+            if all(key in each for each in entries):
+                facts[name] = torch.tensor([each[key] for each in entries], dtype=torch.float64)
+        return facts
+
+    def ap(**thresholds):
+        metric = MeanAveragePrecision("xywh", backend="faster_coco_eval", **thresholds)
+        metric.warn_on_many_detections = False
+        for image in truth.images:
+            both = ([each for each in part if each["image_id"] == image["id"]] for part in (results, truth.objects))
+            seen, there = map(tensors, both)
+            metric.update([seen], [there])
+        return metric.compute()["map"].item()
+
+    expected = average_precision(truth, results, "bbox")["AP"]
+    assert ap(rec_thresholds=np.linspace(0, 1, 101).tolist()) == pytest.approx(expected, abs=1e-6)
+    assert abs(ap() - expected) > 5e-5
 
 
 def test_finding_everything_is_perfect_whatever_the_order_and_ids():

@@ -101,6 +101,7 @@ def test_other_classes_are_refused_by_name(squares):
     [
         ({"image_id": 5}, "detection 0 lacks image_id, category_id or score"),
         ({"image_id": 6, "category_id": 3, "score": 1.0}, "detection 0 is of image 6"),
+        ({"image_id": [5], "category_id": 3, "score": 1.0}, "not whole numbers"),
         ({"image_id": 5, "category_id": 3, "score": float("nan"), "bbox": [1, 2, 3, 4]}, "not finite numbers"),
         ({"image_id": 5, "category_id": 3, "score": 1.0, "bbox": [1, 2, 3]}, "not finite numbers"),
         ({"image_id": 5, "category_id": 3, "score": 1.0, "segmentation": {"size": [1, 1], "counts": "0"}}, "a mask"),

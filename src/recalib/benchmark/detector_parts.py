@@ -67,7 +67,9 @@ def _parts(detector: Any) -> dict[str, nn.Module]:
     return there
 
 
-def parts_latency(detector: nn.Module, images: Sequence[Tensor], rounds: int = 20) -> dict[str, list[float]]:
+def parts_latency(
+    detector: nn.Module, images: Sequence[Tensor], rounds: int = 20, warm_up: int = 3
+) -> dict[str, list[float]]:
     """How long each part of a detector takes, in every one of some calls.
 
     The detector runs as a whole, in evaluation mode, and the clock is read where its parts begin and end, on a GPU
@@ -76,7 +78,8 @@ def parts_latency(detector: nn.Module, images: Sequence[Tensor], rounds: int = 2
     Args:
         detector: one of torchvision's; its mode is left as it is.
         images: each (3, H, W) in [0, 1], where its weights are.
-        rounds: calls that are timed, after three that are not.
+        rounds: calls that are timed.
+        warm_up: calls before, that are not.
 
     Returns:
         Milliseconds of every call, by part: ``transform``, ``backbone``, ``neck``, ``rpn`` with its choice of
@@ -87,7 +90,7 @@ def parts_latency(detector: nn.Module, images: Sequence[Tensor], rounds: int = 2
     detector.eval()
     try:
         with torch.inference_mode():
-            for _ in range(3):
+            for _ in range(warm_up):
                 detector(list(images))
             for _ in range(rounds):
                 for part, milliseconds in _one_call(detector, list(images)).items():

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from recalib.data.annotations import Annotations
+from recalib.data.annotations import Annotations, Object
 from recalib.errors import RecalibError
 
 
@@ -40,7 +41,7 @@ def from_coco(content: Any, file: Path, folder: Path | None = None) -> Annotatio
     try:
         categories = {int(each["id"]): str(each["name"]) for each in content["categories"]}
         images = tuple(map(_image, content["images"]))
-        objects = tuple({**each} for each in content["annotations"])
+        objects = tuple(map(_object, content["annotations"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RecalibError(f"{file} is no COCO instances file: an entry lacks {error}") from None
     for image in images:
@@ -53,6 +54,17 @@ def _image(each: Mapping[str, Any]) -> dict[str, Any]:
     told = each.get("attributes")
     attributes = {name: value for name, value in told.items() if isinstance(value, str)} if told else {}
     return {**each, "id": int(each["id"]), "file_name": str(each["file_name"]), "attributes": attributes}
+
+
+def _object(each: Mapping[str, Any]) -> Object:
+    """With a crowd flag, and with an area only where that is a number."""
+    for key in ("id", "image_id", "category_id"):
+        if isinstance(each.get(key), list | dict):
+            raise TypeError(f"a number as {key}: it has {each[key]!r}")
+    area = each.get("area")
+    told = {"area": area} if isinstance(area, int | float) and isfinite(area) else {}
+    rest = {key: value for key, value in each.items() if key != "area"}
+    return {**rest, **told, "iscrowd": int(bool(each.get("iscrowd")))}
 
 
 def read_labels(file: Path) -> Any:

@@ -61,6 +61,10 @@ def read_results(file: Path, truth: Annotations) -> list[Result]:
 def _result(entry: Any, where: str, sizes: Mapping[int, tuple[int, int]]) -> Result:
     if not isinstance(entry, dict) or not {"image_id", "category_id", "score"} <= entry.keys():
         raise RecalibError(f"{where} lacks image_id, category_id or score")
+    if not isinstance(entry["image_id"], int) or not isinstance(entry["category_id"], int):
+        raise RecalibError(
+            f"{where} has image {entry['image_id']!r}, category {entry['category_id']!r}: not whole numbers"
+        )
     if entry["image_id"] not in sizes:
         raise RecalibError(f"{where} is of image {entry['image_id']}, which the annotations do not have")
     box = entry.get("bbox", [0, 0, 0, 0])
