@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -17,7 +17,7 @@ from recalib.benchmark.bench_targets import MODULES, TARGETS, Group, Target, all
 from recalib.benchmark.cells import Cell
 from recalib.benchmark.published import BASELINE
 from recalib.cli.json_file import write_json
-from recalib.errors import RecalibError
+from recalib.errors import RecalibError, unknown
 from recalib.runtimes.machine import best_device
 from recalib.runtimes.timer import FEWEST_FOR_AN_INTERVAL
 
@@ -32,7 +32,10 @@ examples:
 
 def main(argv: list[str]) -> int:
     """Run `recalib bench`; returns the exit status."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args, others = parser.parse_known_args(argv)
+    if others:
+        raise unknown("option", others[0], [name for action in parser._actions for name in action.option_strings])
     if args.rounds is not None and args.rounds < FEWEST_FOR_AN_INTERVAL:
         raise RecalibError(f"rounds={args.rounds}: at least {FEWEST_FOR_AN_INTERVAL}")
     if args.threads:
@@ -65,8 +68,16 @@ def main(argv: list[str]) -> int:
     return int(bool(results["cells"]) and all(cell["status"] != "ok" for cell in results["cells"]))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, as the other commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise it."""
+        raise RecalibError(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "recalib bench",
         description="Measure the fused operation: every pass against a copy, and whole networks against the targets "
         "T1 to T6. Everything is measured unless something is named.",
