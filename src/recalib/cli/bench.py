@@ -107,7 +107,8 @@ def _plan(targets: Sequence[Target], modules: Sequence[str]) -> None:
         reason = not_here(target, device)
         if reason is None and target.groups:
             seconds = sum(predicted_s(group, modules) for group in target.groups)
-            reason = f"{len(target.groups)} groups, about {max(seconds / 60, 1):.0f} min on two cores"
+            took = f"about {max(seconds / 60, 1):.0f} min on two cores" if device.type == "cpu" else "some minutes each"
+            reason = f"{len(target.groups)} groups, {took}"
         print(f"{target.name:4} {target.claim}: {reason or 'measured by recalib train'}")
 
 
