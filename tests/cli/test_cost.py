@@ -98,3 +98,22 @@ def test_help_has_an_example(capsys):
         main(["cost", "--help"])
     assert caught.value.code == 0
     assert "Example: recalib cost resnet50 --attention eca se --modules" in capsys.readouterr().out
+
+
+def test_a_detector_is_counted_part_by_part(tmp_path, capsys):
+    arguments = ["cost", "fasterrcnn_resnet18_fpn", "--size", "96", "160", "--attention", "eca"]
+    assert main([*arguments, "--json", str(tmp_path / "cost.json")]) == 0
+    cells = json.loads((tmp_path / "cost.json").read_text())["cells"]
+    assert [cell["size"] for cell in cells] == [[96, 160]] * 2
+    parts = ("backbone", "neck", "rpn", "roi_heads")
+    for cell in cells:
+        assert sum(cell["modules"][part]["params"] for part in parts) == cell["params"]
+        assert sum(cell["modules"][part]["macs"] for part in parts) == cell["macs"]
+    assert cells[1]["params"] - cells[0]["params"] == 8 * 3
+    said = capsys.readouterr().out
+    assert all(part in said for part in parts)
+
+
+def test_three_sides_are_no_size(capsys):
+    assert main(["cost", "resnet18", "--size", "1", "2", "3"]) == 2
+    assert "give one side, or height and width" in capsys.readouterr().err

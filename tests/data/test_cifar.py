@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recalib.data import find_cifar, read_cifar
+from recalib.data import Images, find_cifar, read_cifar
 from recalib.errors import RecalibError
 
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)]
@@ -35,6 +35,15 @@ def write_python(tmp_path, records, protocol=2, **changes):
     meta = {b"label_names": [f"class{i}".encode() for i in range(10)]}
     (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol))
     return folder
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1 / 3, 0.5, 0.999])
+def test_what_is_set_aside_and_what_is_left_are_all_images_once(share):
+    images = Images(torch.arange(1000), torch.arange(1000), ("a",))
+    kept, aside = images.split(share)
+    assert len(aside.labels) == int(1000 * share)
+    assert torch.equal(torch.cat([kept.labels, aside.labels]).sort().values, images.labels)
+    assert not len(aside.labels) or aside.labels.diff().max() <= 1 / share + 1  # evenly spread
 
 
 def test_the_binary_layout_is_read_as_it_was_written(binary, records):

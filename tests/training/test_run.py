@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from recalib import inspect_checkpoint
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import read_config, read_state
 from recalib.training import job_from_config, run
@@ -26,7 +27,7 @@ def result_of(job):
     rows = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         del row["images_per_second"]
-    weights = [load_file(job.folder / f"{name}.safetensors") for name in ("last", "best")]
+    weights = {file.name: load_file(file) for file in job.folder.glob("*.safetensors")}
     return rows, weights, read_state(job.folder / "last.pt")
 
 
@@ -67,7 +68,9 @@ def survive_kills(make_job, processes, kills, **recipe):
 
 
 def test_a_run_that_is_killed_and_resumed_ends_in_the_same_bits(make_job, processes):
-    survive_kills(make_job, processes, 3, ema=0.9, cutmix=1.0, mixup=0.2, label_smoothing=0.1, attention="srm")
+    survive_kills(
+        make_job, processes, 3, holdout=0.2, ema=0.9, cutmix=1.0, mixup=0.2, label_smoothing=0.1, attention="srm"
+    )
 
 
 @pytest.mark.slow(reason="twenty kills of a longer run")
@@ -85,11 +88,30 @@ def test_the_same_job_twice_gives_the_same_bits(make_job):
     assert_same(*map(result_of, jobs))
 
 
+def test_without_a_holdout_no_epoch_is_chosen(make_job):
+    outcome = run(make_job())
+    assert not any(key.startswith(("best", "holdout")) for key in outcome.metrics)
+    assert {file.name for file in outcome.folder.glob("*.safetensors")} == {"last.safetensors"}
+
+
+def test_the_best_epoch_is_the_one_that_is_best_on_training_images_set_aside(make_job):
+    outcome = run(make_job(holdout=0.4, epochs=4, lr=0.05))
+    rows = [json.loads(line) for line in (outcome.folder / "metrics.jsonl").read_text().splitlines()]
+    best = max(rows, key=lambda row: row["holdout_top1"])
+    assert (outcome.metrics["best_epoch"], outcome.metrics["best_top1"]) == (best["epoch"], best["top1"])
+    assert inspect_checkpoint(outcome.folder / "best.safetensors").metadata["epoch"] == best["epoch"]
+
+
+def test_a_holdout_without_an_image_is_refused(make_job):
+    with pytest.raises(RecalibError, match=r"holdout 0\.001: sets no training image aside"):
+        run(make_job(holdout=0.001))
+
+
 def test_another_seed_gives_another_network(make_job):
     jobs = make_job("a", seed=0), make_job("b", seed=1)
     for job in jobs:
         run(job)
-    first, second = (result_of(job)[1][0]["conv1.weight"] for job in jobs)
+    first, second = (result_of(job)[1]["last.safetensors"]["conv1.weight"] for job in jobs)
     assert not torch.equal(first, second)
 
 

@@ -11,6 +11,7 @@ COMMANDS = {
     "compare": "measure every module on a network and recommend one, with a report page",
     "convert": "checkpoints of other projects as ours, or as a detector's backbone",
     "cost": "parameters, MACs, FLOPs and bytes moved of a network, in total and per module",
+    "detect": "object detection and instance segmentation: check, train, evaluate, predict",
     "evaluate": "accuracy of a checkpoint or run, with its uncertainty, and against another",
     "finetune": "put attention into a trained network and fine-tune it, as the paper's Table 3",
     "modules": "the catalogue of channel attention modules",

@@ -15,10 +15,13 @@ from recalib.benchmark.cost import Cost, Counts, cost
 from recalib.benchmark.units import binary, si
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
+from recalib.errors import RecalibError
 from recalib.models import CifarResNet, create_model
 from recalib.surgery import insert_
 
 BASELINE = "baseline"
+COCO_CLASSES = 81  # with the background
+Size = tuple[int, ...]  # one side, or height and width
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,11 @@ class Arguments:
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """a timm network, torchvision:NAME, or a CIFAR ResNet such as resnet20 or cifar_resnet56_bottleneck"""
-    size: int | None = None
-    """side of the images in pixels; by default 224, and 32 for the CIFAR ResNets"""
+    """a timm network, torchvision:NAME, a CIFAR ResNet such as resnet20 or cifar_resnet56_bottleneck, or a detector
+    such as fasterrcnn_resnet50_fpn (with COCO's 81 classes and 1000 proposals; its parts are shown)"""
+    size: tuple[int, ...] = ()
+    """side of the images in pixels, or height and width; by default 224, 32 for the CIFAR ResNets, 800 1280 for
+    detectors, and 512 for an SSD"""
     batch: int = 1
     """images in a batch"""
     attention: tuple[str, ...] = ()
@@ -57,33 +62,52 @@ def main(argv: list[str]) -> int:
     write_json(args.json, {"cells": [_cell(args, module, size, found) for module, (size, found) in costs.items()]})
     console, text = Console(), binary if args.binary else si
     console.print(_totals(args, costs, text))
-    for module, (_, found) in costs.items() if args.modules else ():
-        console.print(_parts(f"{args.model}, {module}", found, text))
+    for module, (_, found) in costs.items() if args.modules or _is_detector(args.model) else ():
+        console.print(_parts(f"{args.model}, {module}", found, text, args.modules))
     return 0
 
 
-def _costs(args: Arguments) -> Iterator[tuple[str, tuple[int, Cost]]]:
+def _costs(args: Arguments) -> Iterator[tuple[str, tuple[Size, Cost]]]:
+    if len(args.size) > 2:
+        raise RecalibError(f"--size {' '.join(map(str, args.size))}: give one side, or height and width")
     options: dict[str, Any] = {} if args.kernel_size is None else {"kernel_size": args.kernel_size}
     for module in dict.fromkeys((BASELINE, *args.attention)):
-        network = create_model(args.model)
-        if module != BASELINE:
-            insert_(network, module, **options)
-        size = _usual_size(network) if args.size is None else args.size
-        yield module, (size, cost(network, (args.batch, 3, size, size), convention=args.convention))
+        network, usual = (
+            _detector(args, module, options) if _is_detector(args.model) else _network(args, module, options)
+        )
+        size = args.size or usual
+        yield module, (size, cost(network, (args.batch, 3, size[0], size[-1]), convention=args.convention))
 
 
-def _usual_size(network: nn.Module) -> int:
-    return 32 if isinstance(network, CifarResNet) else 224
+def _network(args: Arguments, module: str, options: dict[str, Any]) -> tuple[nn.Module, Size]:
+    network = create_model(args.model)
+    if module != BASELINE:
+        insert_(network, module, **options)
+    return network, (32,) if isinstance(network, CifarResNet) else (224,)
 
 
-def _cell(args: Arguments, module: str, size: int, found: Cost) -> dict[str, object]:
-    what = {"model": args.model, "module": module, "size": size, "batch": args.batch, "convention": args.convention}
+def _is_detector(name: str) -> bool:
+    return name.startswith(("fasterrcnn", "maskrcnn", "retinanet", "ssd512"))
+
+
+def _detector(args: Arguments, module: str, options: dict[str, Any]) -> tuple[nn.Module, Size]:
+    from recalib.benchmark.detector_parts import FixedWork
+    from recalib.detection.detectors import build_detector
+
+    attention = None if module == BASELINE else module
+    detector = build_detector(args.model, num_classes=COCO_CLASSES, attention=attention, options=options)
+    return FixedWork(detector), (512,) if args.model.startswith("ssd") else (800, 1280)
+
+
+def _cell(args: Arguments, module: str, size: Size, found: Cost) -> dict[str, object]:
+    side = size[0] if len(size) == 1 else list(size)
+    what = {"model": args.model, "module": module, "size": side, "batch": args.batch, "convention": args.convention}
     return {**what, **asdict(found)}
 
 
-def _totals(args: Arguments, costs: dict[str, tuple[int, Cost]], text: Callable[[int], str]) -> Table:
+def _totals(args: Arguments, costs: dict[str, tuple[Size, Cost]], text: Callable[[int], str]) -> Table:
     size, plain = costs[BASELINE]
-    table = _table(f"{args.model}, {args.batch} x 3 x {size} x {size}", "module")
+    table = _table(f"{args.model}, {args.batch} x 3 x {size[0]} x {size[-1]}", "module")
     for module, (_, found) in costs.items():
         table.add_row(module, *map(text, _values(found)))
         if module != BASELINE:
@@ -92,10 +116,10 @@ def _totals(args: Arguments, costs: dict[str, tuple[int, Cost]], text: Callable[
     return table
 
 
-def _parts(title: str, found: Cost, text: Callable[[int], str]) -> Table:
+def _parts(title: str, found: Cost, text: Callable[[int], str], modules: bool) -> Table:
     table = _table(title, "part")
     for name, part in found.modules.items():
-        if name and ("." not in name or name.endswith(".attention")):
+        if name and ("." not in name or (modules and name.endswith(".attention"))):
             table.add_row(name, *map(text, _values(part)))
     return table
 

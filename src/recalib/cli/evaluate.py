@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from recalib.cli.arguments import parse
+from recalib.cli.device import device_of
 from recalib.cli.json_file import write_json
-from recalib.errors import RecalibError
 from recalib.runs import environment
 from recalib.training.evaluation import Evaluation, evaluate
 from recalib.training.scores import mcnemar
@@ -70,17 +68,8 @@ def _evaluate(given: Arguments, checkpoint: Path) -> Evaluation:
     return evaluate(
         checkpoint, given.data, model=given.model, normalization=given.normalization, dataset=given.dataset,
         image_size=given.image_size, limit=given.limit, workers=given.workers,
-        device=_device(given.device),
+        device=device_of(given.device),
     )  # fmt: skip
-
-
-def _device(name: str | None) -> torch.device | None:
-    if name is None:
-        return None
-    try:
-        return torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise RecalibError(f"device {name!r}: {str(error).splitlines()[0]}") from None
 
 
 def _say(result: dict[str, Any]) -> None:

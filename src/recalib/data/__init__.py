@@ -1,13 +1,14 @@
 """Images to train and measure on: CIFAR on the device, ImageNet as folders."""
 
 from recalib.data.cifar import Images, find_cifar, read_cifar
-from recalib.data.imagenet import FolderTest, FolderTrain, read_folder
+from recalib.data.imagenet import Folder, FolderTest, FolderTrain, read_folder
 from recalib.data.normalization import NORMALIZATIONS, Normalization, normalization, normalization_name
 from recalib.data.order import Share, generator_for, seed_for
 from recalib.data.resident import ResidentTest, ResidentTrain
 
 __all__ = [
     "NORMALIZATIONS",
+    "Folder",
     "FolderTest",
     "FolderTrain",
     "Images",

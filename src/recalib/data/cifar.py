@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recalib.data.order import held_out
 from recalib.data.pickles import read_pickle
 from recalib.errors import RecalibError
 
@@ -33,6 +34,12 @@ class Images:
     def first(self, count: int | None) -> "Images":
         """The first ``count`` images; all of them for None."""
         return Images(self.pixels[:count], self.labels[:count], self.classes)
+
+    def split(self, share: float) -> tuple["Images", "Images"]:
+        """What is left after a share of the images is set aside, and that share."""
+        aside = torch.from_numpy(held_out(len(self.labels), share))
+        kept, held = (Images(self.pixels[some], self.labels[some], self.classes) for some in (~aside, aside))
+        return kept, held
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -13,7 +15,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from recalib.data.normalization import Normalization
-from recalib.data.order import Share, generator_for, seed_for, share_of, steps_in
+from recalib.data.order import Share, generator_for, held_out, seed_for, share_of, steps_in
 from recalib.data.resident import Batch
 from recalib.errors import RecalibError, WorkFailed
 
@@ -31,6 +33,14 @@ class Folder:
     files: tuple[Path, ...]
     labels: tuple[int, ...]
     classes: tuple[str, ...]
+
+    def split(self, share: float) -> tuple["Folder", "Folder"]:
+        """What is left after a share of the images of every class is set aside, and that share."""
+        aside = held_out(len(self.files), share)
+        return self._only(~aside), self._only(aside)
+
+    def _only(self, wanted: np.ndarray) -> "Folder":
+        return Folder(tuple(compress(self.files, wanted)), tuple(compress(self.labels, wanted)), self.classes)
 
 
 def read_folder(root: Path, train: bool, limit: int | None = None) -> Folder:
@@ -73,7 +83,7 @@ class _Pictures(Dataset[tuple[Tensor, int, int]]):
         wanted, seed = key
         count = len(self.folder.files)
         for index in (i % count for i in range(wanted, wanted + count)):
-            picture = _read(self.folder.files[index])
+            picture = read_image(self.folder.files[index])
             if picture is not None:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(seed)
@@ -81,7 +91,8 @@ class _Pictures(Dataset[tuple[Tensor, int, int]]):
         raise WorkFailed(f"no image in {self.folder.files[0].parents[1]} can be read")
 
 
-def _read(file: Path) -> Image.Image | None:
+def read_image(file: Path) -> Image.Image | None:
+    """An image in RGB, or None where the file cannot be read."""
     try:
         with Image.open(file) as picture:
             return picture.convert("RGB")

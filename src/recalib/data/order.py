@@ -17,6 +17,11 @@ def generator_for(*counters: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed_for(*counters))
 
 
+def held_out(count: int, share: float) -> np.ndarray:
+    """Which of ``count`` images are set aside: a share of them, spread evenly; the same every time."""
+    return np.diff(np.floor(np.arange(count + 1) * share)) > 0
+
+
 def steps_in(count: int, batch: int, drop_last: bool, share: Share) -> int:
     """Batches in an epoch: the last one counts where it is wanted and every process gets an image of it."""
     whole, rest = divmod(count, batch)

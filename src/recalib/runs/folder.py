@@ -119,3 +119,15 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise RecalibError(f"{path} is no run's configuration: it should be a JSON object")
     return config
+
+
+def weights_of(run_or_file: Path) -> Path:
+    """The weights a path stands for: a file itself, or those that a run ended with.
+
+    Raises:
+        RecalibError: where there are none.
+    """
+    path = run_or_file / "last.safetensors" if run_or_file.is_dir() else run_or_file
+    if not path.is_file():
+        raise RecalibError(f"{run_or_file} holds no weights: {path.name} is missing")
+    return path

@@ -10,9 +10,9 @@ from rich.progress import track
 from recalib.data import normalization_name
 from recalib.errors import RecalibError
 from recalib.models import create_model
+from recalib.runs.folder import weights_of
 from recalib.surgery import CheckpointInfo, inspect_checkpoint, load_checkpoint
 from recalib.training.feeds import dataset_in, open_test
-from recalib.training.network import weights_of
 from recalib.training.recipes import Dataset, Recipe
 from recalib.training.scores import Predictions, predict, summary
 

@@ -8,8 +8,11 @@ from typing import Any, Protocol
 import torch
 
 from recalib.data import (
+    Folder,
     FolderTest,
     FolderTrain,
+    Images,
+    Normalization,
     ResidentTest,
     ResidentTrain,
     Share,
@@ -21,9 +24,9 @@ from recalib.data import (
 )
 from recalib.data.resident import Batch
 from recalib.errors import RecalibError
+from recalib.runs.folder import weights_of
 from recalib.surgery import inspect_checkpoint
 from recalib.training.job import Job
-from recalib.training.network import weights_of
 from recalib.training.recipes import Dataset, Recipe
 
 
@@ -53,16 +56,17 @@ class TestBatches(Protocol):
 
 @dataclass(frozen=True)
 class Feeds:
-    """Training and test batches, and the classes they are of."""
+    """Training and test batches, the classes they are of, and training images that were set aside, if any."""
 
     train: TrainBatches
     test: TestBatches
     classes: tuple[str, ...]
+    aside: TestBatches | None = None
 
     @property
     def unreadable(self) -> list[str]:
         """Images that could not be read so far."""
-        return [name for feed in (self.train, self.test) for name in getattr(feed, "unreadable", [])]
+        return [name for feed in (self.train, self.test, self.aside) for name in getattr(feed, "unreadable", [])]
 
 
 def dataset_in(root: Path) -> Dataset:
@@ -111,24 +115,31 @@ def open_feeds(job: Job, device: torch.device, share: Share = (0, 1)) -> Feeds:
     """
     recipe = job.recipe
     test, classes = open_test(job.data, recipe, device, share, job.workers)
-    train = _open_train(job, classes, device, share)
+    train, aside = _open_train(job, classes, device, share)
     if len(train) == 0 or recipe.batch < share[1]:
         raise RecalibError(f"batch {recipe.batch}: gives {share[1]} processes no whole batch of the training images")
-    return Feeds(train, test, classes)
+    if recipe.holdout and len(aside) == 0:
+        raise RecalibError(f"holdout {recipe.holdout}: sets no training image aside")
+    return Feeds(train, test, classes, aside if recipe.holdout else None)
 
 
-def _open_train(job: Job, classes: tuple[str, ...], device: torch.device, share: Share) -> TrainBatches:
+def _open_train(
+    job: Job, classes: tuple[str, ...], device: torch.device, share: Share
+) -> tuple[TrainBatches, TestBatches]:
     recipe, kind = job.recipe, normalization(job.recipe.normalization or "")
     common: dict[str, Any] = {"device": device, "seed": recipe.seed, "drop_last": recipe.drop_last, "share": share}
     if recipe.dataset != "imagenet":
         images = read_cifar(job.data, recipe.dataset or "cifar10", train=True).first(recipe.limit)
-        return ResidentTrain(images, kind, recipe.batch, **common)
+        images, aside = images.split(recipe.holdout)
+        return ResidentTrain(images, kind, recipe.batch, **common), _resident_test(aside, kind, device, share)
     folder = read_folder(job.data, train=True, limit=recipe.limit)
     if folder.classes != classes:
         differ = ", ".join(sorted({*folder.classes} ^ {*classes})[:5])
         raise RecalibError(f"{job.data}/train and val have different classes: {differ} is in one only")
     common |= {"size": recipe.image_size, "workers": job.workers, "strict": job.strict}
-    return FolderTrain(folder, kind, recipe.batch, **common)
+    folder, held = folder.split(recipe.holdout)
+    held_test = _folder_test(held, kind, recipe, device, share, job.workers)
+    return FolderTrain(folder, kind, recipe.batch, **common), held_test
 
 
 def open_test(
@@ -142,7 +153,16 @@ def open_test(
     kind = normalization(recipe.normalization or "")
     if recipe.dataset == "imagenet":
         folder = read_folder(root, train=False, limit=recipe.limit)
-        size = recipe.image_size
-        return FolderTest(folder, kind, 100, size=size, device=device, workers=workers, share=share), folder.classes
+        return _folder_test(folder, kind, recipe, device, share, workers), folder.classes
     images = read_cifar(root, recipe.dataset or "cifar10", train=False).first(recipe.limit)
-    return ResidentTest(images, kind, 500, device=device, share=share), images.classes
+    return _resident_test(images, kind, device, share), images.classes
+
+
+def _folder_test(
+    folder: Folder, kind: Normalization, recipe: Recipe, device: torch.device, share: Share, workers: int
+) -> FolderTest:
+    return FolderTest(folder, kind, 100, size=recipe.image_size, device=device, workers=workers, share=share)
+
+
+def _resident_test(images: Images, kind: Normalization, device: torch.device, share: Share) -> ResidentTest:
+    return ResidentTest(images, kind, 500, device=device, share=share)

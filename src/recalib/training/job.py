@@ -1,16 +1,12 @@
 """One run of a recipe: on which data, into which folder, on which devices."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from recalib.errors import RecalibError
+from recalib.runs.job import as_config, from_config
 from recalib.training.recipes import Recipe
-
-# settings that do not decide the result, so that a resumed run may change them
-MAY_DIFFER = frozenset({"data", "out", "name", "workers", "track", "save_every", "on_nan"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +55,7 @@ class Job:
 
     def config(self) -> dict[str, Any]:
         """Everything, as JSON; `job_from_config` makes the same job of it."""
-        return plain(dataclasses.asdict(self))
+        return as_config(self)
 
 
 def job_from_config(config: Mapping[str, Any], source: Path) -> Job:
@@ -68,27 +64,4 @@ def job_from_config(config: Mapping[str, Any], source: Path) -> Job:
     Raises:
         RecalibError: for settings that this version does not know, naming them.
     """
-    recipe = config.get("recipe", {})
-    known = {f.name for f in dataclasses.fields(Job)}, {f.name for f in dataclasses.fields(Recipe)}
-    strange = sorted(({*config} - known[0]) | ({*recipe} - known[1]))
-    if strange:
-        raise RecalibError(f"{source} has settings this version does not know: {', '.join(strange)}")
-    return Job(recipe=Recipe(**_typed(recipe)), **_typed({k: v for k, v in config.items() if k != "recipe"}))
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: paths as text, tuples as lists."""
-    if isinstance(value, Mapping):
-        return {key: plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _typed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    def typed(name: str, value: Any) -> Any:
-        if name in ("data", "out", "weights") and value is not None:
-            return Path(value)
-        return tuple(value) if isinstance(value, list) else value
-
-    return {name: typed(name, value) for name, value in settings.items()}
+    return from_config(Job, config, source)

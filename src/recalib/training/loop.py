@@ -16,16 +16,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from recalib.attention import param_groups
 from recalib.data import seed_for
+from recalib.runs.lifecycle import NotFiniteError
 from recalib.training.feeds import Feeds
 from recalib.training.mixing import mixer
 from recalib.training.network import freeze_norms
 from recalib.training.recipes import Recipe
 from recalib.training.schedule import learning_rate
 from recalib.training.scores import accuracy, summed
-
-
-class NotFiniteError(Exception):
-    """The loss became NaN or infinite."""
 
 
 class Training:
@@ -54,7 +51,6 @@ class Training:
         self.model, self.stepper = fabric.setup(wrapped, self.optimizer)
         self.mix = mixer(recipe.mixup, recipe.cutmix, len(feeds.classes))
         self.epoch = self.step = self.attempt = 0
-        self.best = 0.0
         wide = torch.float32 if fabric.device.type == "mps" else torch.float64
         self.totals = torch.zeros(3, dtype=wide, device=fabric.device)  # loss, correct, images of this epoch
 
@@ -64,9 +60,19 @@ class Training:
         return self.network if self.ema is None else self.ema.module
 
     @property
+    def steps_in_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return len(self.feeds.train)
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Images that could not be read so far."""
+        return self.feeds.unreadable
+
+    @property
     def steps_done(self) -> int:
         """Optimizer steps since the beginning."""
-        return self.epoch * len(self.feeds.train) + self.step
+        return self.epoch * self.steps_in_epoch + self.step
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs; `restore` takes it back."""
@@ -76,7 +82,7 @@ class Training:
             "ema": None if self.ema is None else self.ema.state_dict(),
             "scaler": self.fabric.strategy.precision.state_dict(),
             "totals": self._sum_totals(),
-            **{name: getattr(self, name) for name in ("epoch", "step", "attempt", "best")},
+            **{name: getattr(self, name) for name in ("epoch", "step", "attempt")},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -89,7 +95,7 @@ class Training:
         self.totals.copy_(state["totals"])
         if not self.fabric.is_global_zero:
             self.totals.zero_()  # rank 0 has the sum
-        for name in ("epoch", "step", "attempt", "best"):
+        for name in ("epoch", "step", "attempt"):
             setattr(self, name, state[name])
 
     def run_epoch(self) -> Iterator[int]:
@@ -113,9 +119,11 @@ class Training:
         rate = self.optimizer.param_groups[0]["lr"]
         metrics = {"epoch": self.epoch, "lr": rate, "train_loss": loss / images, "train_top1": 100 * correct / images}
         metrics |= self.evaluate()
+        if self.feeds.aside is not None:
+            aside = accuracy(self.evaluated, self.feeds.aside, self.fabric)
+            metrics |= {f"holdout_{name}": value for name, value in aside.items()}
         if not math.isfinite(metrics["loss"]):
             raise NotFiniteError
-        self.best = max(self.best, metrics["top1"])
         self.epoch, self.step = self.epoch + 1, 0
         self.totals.zero_()
         return metrics

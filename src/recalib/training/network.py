@@ -8,8 +8,9 @@ from torch import nn
 from recalib.attention.base import Attention, PlainAttention
 from recalib.attention.param_groups import NORMS
 from recalib.data import normalization
-from recalib.errors import RecalibError
 from recalib.models import create_model
+from recalib.runs.folder import weights_of
+from recalib.runs.job import attention_options
 from recalib.surgery import insert_, load_checkpoint, save_checkpoint
 from recalib.training.recipes import Recipe
 
@@ -40,47 +41,12 @@ def write_network(network: nn.Module, recipe: Recipe, path: Path, **about: Any) 
     save_checkpoint(network, path, architecture=recipe.model, normalization=[form.mean, form.std], **about)
 
 
-def attention_options(options: tuple[str, ...]) -> dict[str, Any]:
-    """Options written ``name=value``, numbers and true/false read as such.
-
-    Raises:
-        RecalibError: for anything else.
-    """
-    pairs = [option.partition("=") for option in options]
-    for name, equals, value in pairs:
-        if not (name and equals and value):
-            raise RecalibError(f"option {name + equals + value!r}: write it as name=value, such as kernel_size=5")
-    return {name: _value(value) for name, _, value in pairs}
-
-
-def _value(text: str) -> Any:
-    words = {"true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return float(text) if "." in text else int(text)
-    except ValueError:
-        return text
-
-
 def freeze_norms(network: nn.Module) -> None:
     """Keep the backbone's norms as they are; norms inside attention modules go on learning."""
     spared = {id(m) for a in network.modules() if isinstance(a, Attention | PlainAttention) for m in a.modules()}
     for module in network.modules():
         if isinstance(module, NORMS) and id(module) not in spared:
             module.eval().requires_grad_(False)
-
-
-def weights_of(run_or_file: Path) -> Path:
-    """The weights a path stands for: a file itself, or those that a run ended with.
-
-    Raises:
-        RecalibError: where there are none.
-    """
-    path = run_or_file / "last.safetensors" if run_or_file.is_dir() else run_or_file
-    if not path.is_file():
-        raise RecalibError(f"{run_or_file} holds no weights: {path.name} is missing")
-    return path
 
 
 def _xavier(network: nn.Module) -> None:

@@ -27,6 +27,8 @@ class Recipe:
         init: of the convolutions and linear layers, where there are no weights.
         normalization: of the input; by default what the weights were trained with, or else the data set's.
         image_size: side of a training crop of ImageNet; tests see the centre of an image 256/224 as large.
+        holdout: share of the training images that is set aside and not trained on; the best epoch is the one that is
+            best on them. With none set aside no epoch is chosen: the test set is never used to choose.
         limit: take the first so many training and test images only, to try things out.
         epochs: passes over the training images.
         batch: images a step, over all processes and accumulation.
@@ -64,6 +66,7 @@ class Recipe:
     init: Literal["default", "xavier"] = "default"
     normalization: str | None = None
     image_size: int = 224
+    holdout: float = 0.0
     limit: int | None = None
     epochs: int = 164
     batch: int = 128
@@ -102,7 +105,7 @@ class Recipe:
         for name in ("lr", "momentum", "weight_decay", "gamma", "warmup_epochs", "mixup", "cutmix", "clip", "seed"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise RecalibError(f"{name} {getattr(self, name)}: should be a number from 0 up")
-        for name in ("ema", "label_smoothing"):
+        for name in ("ema", "label_smoothing", "holdout"):
             if not 0 <= getattr(self, name) < 1:
                 raise RecalibError(f"{name} {getattr(self, name)}: should be from 0 to below 1")
 

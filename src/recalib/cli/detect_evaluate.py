@@ -1,0 +1,136 @@
+"""``recalib detect evaluate``: COCO's average precision of a trained detector, or of a result file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import FlagCreatePairsOff
+
+from recalib.cli.arguments import parse
+from recalib.cli.device import device_of
+from recalib.cli.json_file import write_json
+from recalib.data.annotations import counts
+from recalib.data.detection_data import open_detection
+from recalib.data.labels import read_annotations
+from recalib.detection.average_precision import FIGURES, IouType, average_precision
+from recalib.detection.checkpoints import load_detector
+from recalib.detection.domains import domain_of
+from recalib.detection.evaluation import detect, summary
+from recalib.detection.prediction import makes_masks
+from recalib.detection.results import read_results
+from recalib.errors import RecalibError
+from recalib.runs import environment
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """COCO's average precision and recall, in total, per class and per domain.
+
+    Of a result file: recalib detect evaluate --predictions RESULT.json --annotations INSTANCES.json --json OUT.json
+    Of a detector: recalib detect evaluate --checkpoint runs/A --data DATA --split val --out RESULTS
+    """
+
+    predictions: Path | None = None
+    """detections in COCO's result format"""
+    annotations: Path | None = None
+    """the objects there are: COCO's instances, or BDD100K's labels"""
+    checkpoint: Path | None = None
+    """a run of recalib detect train, or its weights"""
+    data: Path | None = None
+    """folder of the data set, or one of its label files"""
+    split: str | None = None
+    """part of the data set, such as val"""
+    domain: str | None = None
+    """images with this attribute only, as in timeofday=night"""
+    iou_type: Literal["bbox", "segm"] | None = None
+    """of boxes or of masks; by default boxes, and of a detector that makes masks both"""
+    out: Path | None = None
+    """write the detector's results here, in COCO's format"""
+    batch: int = 1
+    """images at a time"""
+    workers: int = 2
+    """processes that read images"""
+    device: str | None = None
+    """such as cpu or cuda; by default the best this machine has"""
+    json: Path | None = None
+    """file for all figures"""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns its exit status."""
+    args = parse(Arguments, argv, "recalib detect evaluate", config=(FlagCreatePairsOff,))
+    if args.predictions and args.annotations and not (args.checkpoint or args.data):
+        found = _of_file(args, args.predictions, args.annotations)
+    elif args.checkpoint and args.data and not (args.predictions or args.annotations):
+        found = _of_detector(args, args.checkpoint, args.data)
+    else:
+        raise RecalibError("give either --predictions and --annotations, or --checkpoint and --data")
+    _say(found)
+    write_json(args.json, {**found, "environment": environment()})
+    return 0
+
+
+def _of_file(args: Arguments, predictions: Path, annotations: Path) -> dict[str, Any]:
+    truth = read_annotations(annotations, args.split)
+    iou_type: IouType = args.iou_type or "bbox"
+    found = average_precision(truth, read_results(predictions, truth), iou_type)
+    return {"predictions": str(predictions), "annotations": str(annotations), "iou_type": iou_type, **found}
+
+
+def _of_detector(args: Arguments, checkpoint: Path, data: Path) -> dict[str, Any]:
+    model, classes = load_detector(checkpoint)
+    makes: tuple[IouType, ...] = ("bbox", "segm") if makes_masks(model) else ("bbox",)
+    if args.iou_type not in (None, *makes):
+        raise RecalibError(f"--iou-type {args.iou_type}: {checkpoint} makes no masks")
+    iou_types = (args.iou_type,) if args.iou_type else makes
+    dataset = open_detection(data, split=args.split, domain=domain_of(args.domain), masks="segm" in iou_types)
+    model.to(device_of(args.device))
+    results, truth = detect(
+        model, dataset, iou_types=iou_types, classes=classes, batch=args.batch, workers=args.workers
+    )  # fmt: skip
+    for iou_type, found in results.items():
+        write_json(args.out and args.out / f"{iou_type}.json", found)
+    left_out = {"left_out": counts(dataset.dropped), "unreadable": dataset.unreadable}
+    return {
+        "checkpoint": str(checkpoint),
+        "data": str(data),
+        "iou_type": iou_types[0],
+        **summary(results, truth),
+        **left_out,
+    }
+
+
+def _say(found: Mapping[str, Any]) -> None:
+    console, texts = Console(), {"bbox": "boxes, %", "segm": "masks, %"}
+    columns = {texts[found["iou_type"]]: found, **{texts[name]: found[name] for name in texts if name in found}}
+    table = Table(f"{found['images']} images", *columns, box=box.SIMPLE_HEAD)
+    for name in FIGURES:
+        table.add_row(name, *(_percent(figures[name]) for figures in columns.values()))
+    console.print(table)
+    if found["per_domain"]:
+        console.print(_domains(found["per_domain"]))
+    there = {name: each["AP"] for name, each in found["per_class"].items() if each["AP"] >= 0}
+    lowest = sorted(there, key=there.__getitem__)[:3]
+    console.print("lowest AP: " + ", ".join(f"{name} {_percent(there[name])}" for name in lowest))
+    for kind, count in found.get("left_out", {}).items():
+        console.print(f"left out: {count} x {kind}; recalib detect check lists them")
+    unreadable = found.get("unreadable")
+    if unreadable:
+        console.print(f"{len(unreadable)} images could not be read and were left out: {', '.join(unreadable[:10])}")
+
+
+def _domains(per_domain: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table("images with", "images", *FIGURES[:6], box=box.SIMPLE_HEAD)
+    for attribute, values in per_domain.items():
+        for value, figures in values.items():
+            shown = (_percent(figures[name]) for name in FIGURES[:6])
+            table.add_row(f"{attribute} {value}", str(figures["images"]), *shown)
+    return table
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}" if value >= 0 else "-"

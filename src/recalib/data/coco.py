@@ -1,0 +1,73 @@
+"""COCO: instances json and folders of images."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recalib.data.annotations import Annotations
+from recalib.errors import RecalibError
+
+
+def find_coco(root: Path) -> dict[str, Path]:
+    """Instances files of a folder laid out as COCO is, by split: ``annotations/instances_train2017.json`` and the like.
+
+    The files may also lie in the folder itself.
+    """
+    files = [*root.glob("annotations/instances_*.json"), *root.glob("instances_*.json")]
+    return {file.stem.removeprefix("instances_"): file for file in sorted(files, reverse=True)}
+
+
+def is_coco(content: Any) -> bool:
+    """Whether this is what an instances file holds."""
+    return isinstance(content, Mapping) and {"images", "annotations", "categories"} <= content.keys()
+
+
+def from_coco(content: Any, file: Path, folder: Path | None = None) -> Annotations:
+    """Annotations of an instances file.
+
+    Args:
+        content: of the file: images, annotations and categories.
+        file: where it is from.
+        folder: of the images; by default the one named as the split (``train2017`` for ``instances_train2017.json``)
+            beside the file, above it, or in ``images`` there; it need not exist.
+
+    Raises:
+        RecalibError: where the content is not of COCO's form.
+    """
+    if not is_coco(content):
+        raise RecalibError(f"{file} is no COCO instances file: it should have images, annotations and categories")
+    try:
+        categories = {int(each["id"]): str(each["name"]) for each in content["categories"]}
+        images = tuple(map(_image, content["images"]))
+        objects = tuple({**each} for each in content["annotations"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RecalibError(f"{file} is no COCO instances file: an entry lacks {error}") from None
+    for image in images:
+        if not all(isinstance(image.get(side), int) and image[side] > 0 for side in ("width", "height")):
+            raise RecalibError(f"{file}: image {image['id']} has no width and height")
+    return Annotations(file, folder or _images_of(file), images, objects, dict(sorted(categories.items())))
+
+
+def _image(each: Mapping[str, Any]) -> dict[str, Any]:
+    told = each.get("attributes")
+    attributes = {name: value for name, value in told.items() if isinstance(value, str)} if told else {}
+    return {**each, "id": int(each["id"]), "file_name": str(each["file_name"]), "attributes": attributes}
+
+
+def read_labels(file: Path) -> Any:
+    """Content of a json file.
+
+    Raises:
+        RecalibError: where it cannot be read.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RecalibError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _images_of(file: Path) -> Path:
+    split = file.stem.removeprefix("instances_")
+    places = [root / part / split for root in (file.parent, file.parent.parent) for part in ("", "images")]
+    return next((place for place in (*places, file.parent / "images") if place.is_dir()), places[0])

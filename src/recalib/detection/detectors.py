@@ -1,0 +1,152 @@
+"""torchvision's detectors by name, with attention in the backbone."""
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.ssd import SSD
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
+
+from recalib.detection.backbones import (
+    Norms,
+    freeze_layers,
+    insert_once,
+    normalization_of,
+    pretrained_resnet,
+    scratch_resnet,
+    set_norms,
+)
+from recalib.detection.recipes import Recipe
+from recalib.errors import RecalibError, unknown
+from recalib.models.ibn import ibn_
+from recalib.models.ssd_resnet import RootResNet34
+from recalib.runs.folder import weights_of
+from recalib.runs.job import attention_options
+
+DEPTHS = (18, 34, 50, 101, 152)
+FAMILIES = {"fasterrcnn": FasterRCNN, "maskrcnn": MaskRCNN, "retinanet": RetinaNet}
+DETECTORS = (*(f"{family}_resnet{depth}_fpn" for family in FAMILIES for depth in DEPTHS), "ssd512_resnet34")
+
+
+def build_detector(
+    name: str,
+    *,
+    num_classes: int,
+    attention: str | None = None,
+    identity: bool = False,
+    options: dict[str, Any] | None = None,
+    backbone_weights: Path | None = None,
+    norms: Norms = "auto",
+    trainable_layers: int | None = None,
+    ibn: Literal["none", "a", "b"] = "none",
+    **settings: Any,
+) -> nn.Module:
+    """A detector with attention at the end of every residual block of its backbone, and nowhere else.
+
+    It is called as torchvision's are: with a list of images (3, H, W) in [0, 1] and, in training, targets; it returns
+    a dict of losses in training, and a list of dicts with boxes, labels and scores in evaluation.
+
+    Args:
+        name: of `DETECTORS`.
+        num_classes: classes, the background included.
+        attention: module to insert; where the weights of the backbone have it already, theirs stays.
+        identity: start fresh attention as the identity.
+        options: of fresh attention.
+        backbone_weights: a classification checkpoint that `recalib.load_checkpoint` reads; None for random weights.
+        norms: of the backbone: ``"frozen"`` to affine maps, ``"batch"``, or ``"group"`` of 32; by default frozen where
+            there are weights and batch where there are none. What attention brings is trained in any case.
+        trainable_layers: how many of conv1, layer1, ..., layer4 are trained, counted from the last; by default 3 of a
+            backbone with weights, and all of one without. Attention in the others is trained all the same.
+        ibn: instance normalization by the scheme ``"a"`` or ``"b"``; see `recalib.models.ibn`.
+        **settings: further arguments of torchvision's detector, such as ``min_size``.
+
+    Raises:
+        RecalibError: for an unknown name or setting, or weights of another network.
+    """
+    if name not in DETECTORS:
+        raise unknown("detector", name, DETECTORS)
+    norms = norms if norms != "auto" else "batch" if backbone_weights is None else "frozen"
+    if name.startswith("ssd"):
+        if backbone_weights is not None or norms != "batch":
+            raise RecalibError(f"{name} is trained from scratch: it takes no weights, and batch norms only")
+        backbone: Any = RootResNet34()
+        body, form = backbone.body, {}
+    else:
+        depth = int(re.findall(r"\d+", name)[0])
+        body, form = _resnet(depth, backbone_weights, norms), normalization_of(backbone_weights)
+        freeze_layers(body, (5 if backbone_weights is None else 3) if trainable_layers is None else trainable_layers)
+    if ibn != "none":
+        ibn_(body, ibn)
+    insert_once(body, attention, identity, options or {})
+    try:
+        if name.startswith("ssd"):
+            return _ssd512(backbone, num_classes, settings)
+        return _with_pyramid(name.split("_")[0], body, depth, num_classes, {**form, **settings})
+    except TypeError as error:
+        raise RecalibError(f"{name}: {error}") from None
+
+
+def norms_of(detector: nn.Module) -> str:
+    """Which norms the backbone of a detector was built with."""
+    kinds = {type(module) for module in detector.get_submodule("backbone.body").modules()}
+    return "frozen" if FrozenBatchNorm2d in kinds else "group" if nn.GroupNorm in kinds else "batch"
+
+
+def _resnet(depth: int, weights: Path | None, norms: Norms) -> nn.Module:
+    body = scratch_resnet(depth) if weights is None else pretrained_resnet(depth, weights)
+    set_norms(body, norms)
+    return body
+
+
+def _with_pyramid(family: str, body: nn.Module, depth: int, num_classes: int, settings: dict[str, Any]) -> nn.Module:
+    dense = family == "retinanet"
+    extra: ExtraFPNBlock = LastLevelP6P7(256, 256) if dense else LastLevelMaxPool()
+    stages = range(2 if dense else 1, 5)
+    widths = [(64 if depth < 50 else 256) * 2 ** (stage - 1) for stage in stages]
+    pyramid = BackboneWithFPN(body, {f"layer{s}": str(i) for i, s in enumerate(stages)}, widths, 256, extra)
+    return FAMILIES[family](pyramid, num_classes, **settings)
+
+
+def _ssd512(backbone: RootResNet34, num_classes: int, settings: dict[str, Any]) -> nn.Module:
+    """SSD as ScratchDet has it: sizes of boxes as SSD512 on COCO, a norm after each layer of the heads."""
+    boxes = DefaultBoxGenerator(
+        [[2], [2, 3], [2, 3], [2, 3], [2, 3], [2], [2]],
+        scales=[0.04, 0.10, 0.26, 0.42, 0.58, 0.74, 0.90, 1.06],
+        steps=[8, 16, 32, 64, 128, 256, 512],
+    )
+    usual = {"image_mean": [0.485, 0.456, 0.406], "image_std": [1 / 255] * 3, "score_thresh": 0.02}
+    detector: Any = SSD(backbone, boxes, (512, 512), num_classes, **{**usual, **settings})
+    for head in (detector.head.classification_head, detector.head.regression_head):
+        for i, layer in enumerate(head.module_list):
+            bare = nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1, bias=False)
+            nn.init.xavier_uniform_(bare.weight)
+            head.module_list[i] = nn.Sequential(bare, nn.BatchNorm2d(layer.out_channels))
+    return detector
+
+
+def build_from_recipe(recipe: Recipe, num_classes: int) -> nn.Module:
+    """The detector that a recipe begins with.
+
+    Args:
+        recipe: its model, attention, weights, norms and sizes.
+        num_classes: classes, the background included.
+
+    Raises:
+        RecalibError: as `build_detector`.
+    """
+    weights = None if recipe.weights is None else weights_of(recipe.weights)
+    settings: dict[str, Any] = {}
+    if not recipe.model.startswith("ssd"):
+        settings = {"min_size": recipe.min_size, "max_size": recipe.max_size}
+    if "rcnn" in recipe.model:
+        settings |= {"rpn_post_nms_top_n_train": recipe.proposals, "box_batch_size_per_image": recipe.regions}
+    return build_detector(
+        recipe.model, num_classes=num_classes, attention=recipe.attention, identity=recipe.identity,
+        options=attention_options(recipe.options), backbone_weights=weights, norms=recipe.norms,
+        trainable_layers=recipe.trainable_layers, ibn=recipe.ibn, **settings,
+    )  # fmt: skip

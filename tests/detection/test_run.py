@@ -1,0 +1,209 @@
+"""The promises of a detection run: repeatable, resumable to the bit, careful with data that is wrong."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from recalib.detection import loop as loop_module
+from recalib.detection.checkpoints import load_detector
+from recalib.detection.job import Job
+from recalib.detection.run import run
+from recalib.errors import RecalibError, WorkFailed
+from recalib.runs import read_config, read_state
+from recalib.runs.job import from_config
+from recalib.surgery import inserted
+
+
+def result_of(job):
+    """Everything a run ends with that must not depend on how often it was interrupted."""
+    rows = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["images_per_second"]
+    return rows, load_file(job.folder / "last.safetensors"), read_state(job.folder / "last.pt")
+
+
+def assert_same(a, b):
+    flat_a, flat_b = (torch.utils._pytree.tree_flatten(result)[0] for result in (a, b))
+    assert len(flat_a) == len(flat_b)
+    for one, other in zip(flat_a, flat_b, strict=True):
+        if isinstance(one, torch.Tensor):
+            assert torch.equal(one, other)
+        else:
+            assert one == other
+
+
+def test_a_run_that_is_killed_in_the_middle_of_an_epoch_and_resumed_ends_in_the_same_bits(make_job, processes):
+    calm, hunted = (make_job(name, save_every=2, attention="srm", repeat=2) for name in ("calm", "hunted"))
+    run(calm)
+    for step in (2, 8):  # of twelve, six an epoch
+        process = processes.Process(target=run, args=(hunted,), kwargs={"resume": True})
+        process.start()
+        while steps_done(hunted) < step and process.exitcode is None:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    assert 0 < read_state(hunted.folder / "last.pt")["step"] < 6
+    run(hunted, resume=True)
+    assert_same(result_of(calm), result_of(hunted))
+
+
+def steps_done(job):
+    file = job.folder / "last.pt"
+    if not file.exists():
+        return 0
+    state = read_state(file)
+    return 6 * state["epoch"] + state["step"]
+
+
+def test_sigterm_saves_and_says_how_to_go_on(make_job, monkeypatch):
+    job, original, steps = make_job(), loop_module.Training._step, iter(range(100))
+
+    def interrupted(self, batch):
+        original(self, batch)
+        if next(steps) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop_module.Training, "_step", interrupted)
+    on = f"recalib detect train --config {job.folder}/config.json --resume"
+    assert run(job).stopped == f"stopped by SIGTERM at epoch 0, step 2; go on with: {on}"
+    assert read_state(job.folder / "last.pt")["step"] == 2
+
+
+def test_the_configuration_that_a_run_writes_repeats_it(make_job):
+    job = make_job("a", attention="eca", options=("kernel_size=5",), epochs=1)
+    run(job)
+    again = replace(from_config(Job, read_config(job.folder), job.folder), name="b")
+    run(again)
+    assert_same(result_of(job), result_of(again))
+    detector, classes = load_detector(again.folder)
+    assert classes == ("__background__", "square", "disc")
+    assert {placement.options["kernel_size"] for placement in inserted(detector).placements} == {5}
+
+
+def test_a_mask_detector_is_evaluated_on_boxes_and_masks(make_job):
+    metrics = run(make_job(model="maskrcnn_resnet18_fpn", epochs=1, limit=2)).metrics
+    assert {"train_loss_mask", "AP", "AP50", "mask_AP", "mask_AP50"} < metrics.keys()
+
+
+@pytest.mark.parametrize("model", ["maskrcnn_resnet18_fpn", "retinanet_resnet18_fpn"])
+def test_mixed_precision_trains(make_job, model):
+    metrics = run(make_job(model=model, precision="bf16-mixed", epochs=1, limit=2)).metrics
+    assert torch.isfinite(torch.tensor(metrics["train_loss"]))
+
+
+def test_the_learning_rate_rule_is_said(make_job, capsys):
+    run(make_job(epochs=1, limit=2, lr=0.04))
+    assert "learning rate 0.005: 0.04 for batches of 16, in proportion for 2" in capsys.readouterr().out
+
+
+def test_evaluation_is_as_often_as_asked_and_after_the_last_epoch(make_job):
+    job = make_job(epochs=3, limit=2, eval_every=2, milestones=())
+    run(job)
+    rows, _, _ = result_of(job)
+    assert ["AP" in row for row in rows] == [False, True, True]
+
+
+@pytest.mark.parametrize("ibn", ["none", "a", "b"])
+def test_domain_generalization_trains_with_any_attention(make_job, ibn):
+    job = make_job(ibn=ibn, style_adversarial=True, style_labels=("timeofday",), attention="ab", epochs=1, limit=4)
+    metrics = run(job).metrics
+    assert metrics["train_style_timeofday"] > 0
+    detector, _ = load_detector(job.folder)
+    assert not any("adversary" in name for name, _ in detector.named_modules())
+
+
+def test_an_image_is_watched_after_every_epoch(make_job, shapes):
+    job = make_job(watch=shapes / "val2017" / f"{1:012}.png", limit=2)
+    run(job)
+    assert sorted(file.name for file in (job.folder / "watch").iterdir()) == ["epoch_0000.png", "epoch_0001.png"]
+    with pytest.raises(RecalibError, match=r"nothing\.png is no image that can be read"):
+        run(make_job("other", watch=shapes / "nothing.png"))
+
+
+def test_domains_choose_what_is_trained_and_evaluated_on(make_job):
+    job = make_job(train_domain="timeofday=daytime", eval_domain="timeofday=night", epochs=1, batch=1)
+    run(job)
+    assert result_of(job)[2]["optimizer"]["state"][0]["momentum_buffer"] is not None
+    assert result_of(job)[0][0]["step"] == 2  # two of the six images are of the day
+
+
+def test_one_domain_cannot_be_told_from_another(make_job):
+    job = make_job(train_domain="timeofday=night", style_adversarial=True, style_labels=("timeofday",))
+    with pytest.raises(RecalibError, match="all images have timeofday 'night': there is no domain to tell"):
+        run(job)
+
+
+def corrupt(shapes, folder):
+    """A copy with a truncated image, a missing one, a box outside of its image, and one of NaN."""
+    copy = shutil.copytree(shapes, folder)
+    images = copy / "train2017"
+    (images / f"{1:012}.png").write_bytes((images / f"{1:012}.png").read_bytes()[:200])
+    (images / f"{2:012}.png").unlink()
+    file = copy / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"][2]["bbox"] = [200, 200, 10, 10]
+    content["annotations"][3]["bbox"] = [float("nan"), 1, 10, 10]
+    file.write_text(json.dumps(content))
+    return copy
+
+
+def test_corrupted_data_ends_with_a_report_and_a_finished_model(make_job, shapes, tmp_path, capsys):
+    job = make_job(data=corrupt(shapes, tmp_path / "corrupt"), epochs=1)
+    outcome = run(job)
+    said = capsys.readouterr().out
+    assert outcome.stopped is None
+    assert torch.isfinite(torch.tensor(outcome.metrics["train_loss"]))
+    assert "train: 1 x missing image, left out; recalib detect check lists them" in said
+    assert "train: 1 x box not finite" in said
+    assert "train: 1 x box outside of the image" in said
+    assert [name.rsplit("/")[-1] for name in outcome.metrics["unreadable"]] == [f"{1:012}.png"]
+    load_detector(job.folder)
+
+
+def test_strict_refuses_corrupted_data_before_training(make_job, shapes, tmp_path):
+    job = make_job(data=corrupt(shapes, tmp_path / "corrupt"), strict=True)
+    with pytest.raises(WorkFailed, match="missing image"):
+        run(job)
+    assert not job.folder.exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(make_job):
+    with pytest.raises(WorkFailed, match="the loss is not finite at epoch"):
+        run(make_job(lr=1e30, warmup=0))
+
+
+@pytest.fixture
+def bdd():
+    """Nine images of BDD100K with their labels."""
+    root = os.environ.get("RECALIB_DATA")
+    if root is None or not (Path(root) / "bdd_mini").is_dir():
+        pytest.skip("RECALIB_DATA names no folder with bdd_mini")
+    return Path(root) / "bdd_mini" / "labels.json"
+
+
+@pytest.mark.parametrize("ibn", ["a", "b"])
+def test_rows_of_table_5_train_on_real_driving_images(make_job, bdd, ibn):
+    job = make_job(
+        data=bdd, ibn=ibn, style_adversarial=True, style_labels=("timeofday",), attention="se", epochs=1, limit=4,
+        eval_domain="timeofday=dawn/dusk", min_size=96, max_size=192,
+    )  # fmt: skip
+    metrics = run(job).metrics
+    assert metrics["train_style_timeofday"] > 0
+    assert "AP50" in metrics
+
+
+@pytest.mark.slow(reason="images of 512 pixels through a stem of full resolution")
+@pytest.mark.parametrize("changes", [{"ibn": "b"}, {"style_adversarial": True, "style_labels": ("timeofday",)}])
+def test_scratchdets_ssd_trains_on_real_driving_images(make_job, bdd, changes):
+    ours = {"attention": "ab", "train_domain": "timeofday=daytime,dawn/dusk", "augment": "ssd", "epochs": 1, "batch": 3}
+    metrics = run(make_job(model="ssd512_resnet34", data=bdd, **ours, **changes)).metrics
+    assert {"train_classification", "train_bbox_regression", "AP50"} < metrics.keys()
