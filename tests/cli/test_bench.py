@@ -52,7 +52,9 @@ def test_kernels_or_one_target_alone(capsys, tmp_path):
     assert "mask_and_reduce" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["--targets", "T9"], ["--targets", "T4a", "--models", "vgg"], ["--rounds", "1"]])
+@pytest.mark.parametrize(
+    "arguments", [["--targets", "T9"], ["--targets", "T4a", "--models", "vgg"], ["--rounds", "1"], ["--rounds", "few"]]
+)
 def test_a_mistake_is_one_line(arguments, capsys):
     assert main(["bench", *arguments]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -21,7 +21,7 @@ from recalib.runtimes import Settings, find_protocol, find_runtime, timer
 from recalib.runtimes.machine import best_device, describe
 
 # seconds to get one ResNet-50 ready, on 2 cores: export, load, check against float64; compile writes C++
-READY_S = {"openvino": 11, "onnxruntime": 11, "compile": 35, "eager": 3, "cuda_graph": 3, TRAINING: 20}
+READY_S = {"openvino": 5, "onnxruntime": 5, "compile": 15, "eager": 2, "cuda_graph": 2, TRAINING: 20}
 GMACS = {"resnet18": 1.8, "resnet34": 3.7, "resnet50": 4.1, "mobilenetv2_100": 0.3}
 GMACS_PER_S = 100  # of float32 on 2 cores
 

@@ -32,7 +32,10 @@ examples:
 
 def main(argv: list[str]) -> int:
     """Run `recalib bench`; returns the exit status."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args, others = parser.parse_known_args(argv)
+    if others:
+        raise unknown("option", others[0], [name for action in parser._actions for name in action.option_strings])
     if args.rounds is not None and args.rounds < FEWEST_FOR_AN_INTERVAL:
         raise RecalibError(f"rounds={args.rounds}: at least {FEWEST_FOR_AN_INTERVAL}")
     if args.threads:
@@ -66,8 +69,9 @@ def main(argv: list[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, as the other commands do."""
+
     def error(self, message: str) -> NoReturn:
-        """One line, as every command's mistakes are."""
         _, strange, options = message.partition("unrecognized arguments: ")
         if strange:
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
@@ -106,7 +110,8 @@ def _plan(targets: Sequence[Target], modules: Sequence[str]) -> None:
         reason = not_here(target, device)
         if reason is None and target.groups:
             seconds = sum(predicted_s(group, modules) for group in target.groups)
-            reason = f"{len(target.groups)} groups, about {max(seconds / 60, 1):.0f} min on two cores"
+            took = f"about {max(seconds / 60, 1):.0f} min on two cores" if device.type == "cpu" else "some minutes each"
+            reason = f"{len(target.groups)} groups, {took}"
         print(f"{target.name:4} {target.claim}: {reason or 'measured by recalib train'}")
 
 

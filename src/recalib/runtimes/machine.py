@@ -63,7 +63,7 @@ def _os() -> str:
         distribution = platform.freedesktop_os_release()["PRETTY_NAME"] + ", "
     except OSError:
         distribution = ""
-    return f"{distribution}{platform.system()} {platform.release()} {platform.machine()}"
+    return f"{distribution}{platform.system()} {platform.machine()}"
 
 
 def _driver() -> str | None:
