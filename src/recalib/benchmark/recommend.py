@@ -232,6 +232,6 @@ def _axis(own: bool, mine: dict[Any, Accuracy], fastest: dict[Any, Cell], axis: 
         return f"Accuracies are those of your own runs; published ones are not mixed in.{aside}"
     one = " Your own run is left aside: one alone cannot be compared." if mine else ""
     return (
-        "Accuracies are published, not measured: torchvision's plain networks, plus what a module gained in its source; "
-        f"each is one training.{one}{aside}"
+        "Accuracies are published, not measured: torchvision's plain networks, plus what a module gained in its "
+        f"source; each is one training.{one}{aside}"
     )
