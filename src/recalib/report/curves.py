@@ -27,11 +27,18 @@ def curves(
     data = alt.Chart(alt.Data(values=values))
     x: Any = _named(spots, x_title) if isinstance(spots[0].x, str) else _number(spots, x_title, log)
     y = alt.Y("y:Q", title=y_title, scale=alt.Scale(zero=True))
-    stroke = alt.Stroke("colour:N", scale=None)
+    colours = {value["curve"]: value["colour"] for value in values}
+    stroke = alt.Stroke(
+        "curve:N",
+        scale=alt.Scale(domain=list(colours), range=list(colours.values())),
+        legend=alt.Legend(orient="top", title=None, symbolStrokeWidth=2.5, columns=4),
+    )
     lines = data.mark_line(strokeWidth=1.5, aria=False).encode(
         stroke=stroke, detail="curve:N", strokeDash=alt.StrokeDash("dash:N", scale=None)
     )
-    intervals = data.mark_rule(strokeWidth=1.5, aria=False).encode(y="low:Q", y2="high:Q", stroke=alt.Stroke("mark:N", scale=None))  # fmt: skip # noqa: E501
+    intervals = data.mark_rule(strokeWidth=1.5, aria=False).encode(
+        y="low:Q", y2="high:Q", stroke=alt.Stroke("mark:N", scale=None)
+    )
     points = data.mark_point(size=55, strokeWidth=1.5, opacity=1).encode(
         fill=alt.Fill("fill:N", scale=None),
         stroke=alt.Stroke("mark:N", scale=None),

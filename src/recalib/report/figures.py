@@ -120,7 +120,7 @@ def _overheads(cells: Sequence[Cell], fixed: str, along: Callable[[Cell], float]
     for facets, group in _groups(fastest_forms(cells), ("runtime", "precision", fixed)):
         for model in dict.fromkeys(cell["model"] for cell in group):
             spots = overheads(group, model, along)
-            if len({spot.x for spot in spots}) > 1:
+            if len({spot.x for spot in spots if not spot.reference}) > 1:
                 svg = curves(spots, _look(cells), x_title, _DIFFERENCE, log=True)
                 panels.append(Panel(f"{model}, {_title(facets)}", svg, {"network": model, **facets}))
     return panels
