@@ -31,7 +31,7 @@ def curves(
     stroke = alt.Stroke(
         "curve:N",
         scale=alt.Scale(domain=list(colours), range=list(colours.values())),
-        legend=alt.Legend(orient="top", title=None, symbolStrokeWidth=2.5, columns=4),
+        legend=alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2.5, columns=4),
     )
     lines = data.mark_line(strokeWidth=1.5, aria=False).encode(
         stroke=stroke, detail="curve:N", strokeDash=alt.StrokeDash("dash:N", scale=None)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from recalib.benchmark import published
 from recalib.benchmark.advice import overhead_text
-from recalib.report.rows import Cell, median_text, module_title
+from recalib.report.rows import Cell, is_reference, median_text, module_title
 from recalib.report.series import fastest_forms, is_distinguishable, setting_text
 
 _HEADINGS = ("network", "module", "setting", "runtime", "parameters, M", "GMACs an image", "published top-1 / top-5, %",
@@ -45,5 +45,7 @@ def _accuracy(cells: Sequence[Cell], cell: Cell) -> tuple[str, str]:
 def _overhead(cell: Cell) -> str:
     if not cell["overhead"]:
         return ""
+    if is_reference(cell):
+        return "reference"
     text = overhead_text(cell["overhead"])
     return text if is_distinguishable(cell) else f"({text})"
