@@ -74,9 +74,7 @@ def test_one_own_run_alone_is_left_aside_and_that_is_said():
 
 
 def test_nothing_within_the_budget_names_what_comes_nearest():
-    with pytest.raises(
-        WorkFailed, match="nothing is within 5 ms for certain; the fastest is plain resnet50"
-    ):
+    with pytest.raises(WorkFailed, match="nothing is within 5 ms for certain; the fastest is plain resnet50"):
         recommend([cell(), cell("eca", 11.0)], Budget(latency=5))
 
 

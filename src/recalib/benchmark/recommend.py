@@ -200,7 +200,8 @@ def _deeper(model: str, runtime: str, cells: Sequence[Cell]) -> tuple[str, Inter
     """The next deeper network over the plain one; their samples are paired where both were measured in one run."""
     name = published.deeper(model)
     plain = _fastest_forms([c for c in cells if c["runtime"] == runtime and c["module"] == BASELINE])
-    here, there = plain.get((model, BASELINE)), plain.get((name or "", BASELINE))
+    here = plain.get((model, BASELINE))
+    there = next((cell for (other, _), cell in plain.items() if published.network_name(other) == name), None)
     if name is None or here is None or there is None:
         return None
     ours, theirs = here["latency_ms"]["samples"], there["latency_ms"]["samples"]
