@@ -251,5 +251,6 @@ def test_the_figures_of_a_grid_are_chosen_by_runtime_and_resolution(open_page, r
 
 def test_pointing_at_a_curve_tells_its_overhead_and_interval(open_page, report_of_a_grid):
     page = open_page(report_of_a_grid)
-    page.locator("#figure-5 .chart:visible path[aria-label^='eca in resnet50']").first.hover(force=True)
-    assert "eca in resnet50" in page.locator("#tip").inner_text() or "%" in page.locator("#tip").inner_text()
+    page.locator("#figure-5 .chart:visible path[aria-label^='plain resnet101']").first.hover(force=True)
+    assert "plain resnet101, 224 px, batch 1, fp32: +" in page.locator("#tip").inner_text()
+    assert "over plain resnet50" in page.locator("#tip").inner_text()
