@@ -227,3 +227,30 @@ def test_a_run_that_measured_nothing_still_has_a_page(open_page, tmp_path):
     page = open_page(path, width=360)
     assert page.locator("svg").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+@pytest.fixture(scope="module")
+def report_of_a_grid(tmp_path_factory, cells, machine):
+    path = tmp_path_factory.mktemp("page") / "grid.html"
+    kept = [cell for cell in cells if cell["runtime"] != "onnxruntime"]
+    grid = [cell | {"size": size} for size in (224, 320) for cell in kept]
+    write_page(path, grid, machine, advise(kept), "recalib report grid.json")
+    return path
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
+def test_the_figures_of_a_grid_are_chosen_by_runtime_and_resolution(open_page, report_of_a_grid, width, theme):
+    page = open_page(report_of_a_grid, width=width, theme=theme)
+    times = page.locator("#figure-3")
+    assert times.locator("h4:visible").all_inner_texts() == ["eager, fp32, 224 px, batch 1"]
+    times.get_by_text("openvino", exact=True).click()
+    times.get_by_text("320", exact=True).click()
+    assert times.locator("h4:visible").all_inner_texts() == ["openvino, fp32, 320 px, batch 1"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_pointing_at_a_curve_tells_its_overhead_and_interval(open_page, report_of_a_grid):
+    page = open_page(report_of_a_grid)
+    page.locator("#figure-5 .chart:visible path[aria-label^='plain resnet101']").first.hover(force=True)
+    assert "plain resnet101, 224 px, batch 1, fp32: +" in page.locator("#tip").inner_text()
+    assert "over plain resnet50" in page.locator("#tip").inner_text()

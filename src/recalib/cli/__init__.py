@@ -15,6 +15,8 @@ COMMANDS = {
     "evaluate": "accuracy of a checkpoint or run, with its uncertainty, and against another",
     "finetune": "put attention into a trained network and fine-tune it, as the paper's Table 3",
     "modules": "the catalogue of channel attention modules",
+    "recommend": "the most accurate network within a budget, from times measured here",
+    "report": "figures and one interactive page of anything measured or trained",
     "train": "train a network by a recipe, into a run folder that can be resumed",
 }
 

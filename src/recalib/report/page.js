@@ -13,14 +13,20 @@ theme.addEventListener("click", () => {
 dark.addEventListener("change", nameTheme);
 nameTheme();
 
-for (const choice of document.querySelectorAll(".choice")) {
-  const panels = choice.closest("section").querySelectorAll("[data-runtime]");
+for (const section of document.querySelectorAll("section:has(.choice)")) {
+  const choices = [...section.querySelectorAll(".choice")];
+  const panels = [...section.querySelectorAll("[data-panel]")];
+  const nothing = section.querySelector(".nothing");
   const show = () => {
-    const chosen = choice.querySelector(":checked").value;
-    for (const panel of panels) panel.hidden = panel.dataset.runtime !== chosen;
+    for (const panel of panels) {
+      panel.hidden = choices.some((choice) => panel.dataset[choice.dataset.facet] !== choice.querySelector(":checked").value);
+    }
+    if (nothing) nothing.hidden = panels.some((panel) => !panel.hidden);
   };
-  choice.hidden = false;
-  choice.addEventListener("change", show);
+  for (const choice of choices) {
+    choice.hidden = false;
+    choice.addEventListener("change", show);
+  }
   show();
 }
 

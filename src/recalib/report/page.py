@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from markupsafe import Markup
 
 from recalib.benchmark.advice import runtimes
 from recalib.benchmark.published import BASELINE
+from recalib.report.figures import FIGURES, Panel
 from recalib.report.marks import Mark, marks
 from recalib.report.overheads import overhead_bars, percent_domain
 from recalib.report.rows import Cell, Row, costs, median_text, module_title, overhead_cell, rows, setting, status_text
@@ -61,7 +63,8 @@ def write_page(
     Path(path).write_text(page, encoding="utf-8")
 
 
-def _content(cells: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any]:
+def _content(everything: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any]:
+    cells = main_setting(everything)
     every = rows(cells)
     networks = list(dict.fromkeys(cell["model"] for cell in cells if cell["module"] != BASELINE))
     look = marks([BASELINE, *(cell["module"] for cell in cells)])
@@ -73,6 +76,7 @@ def _content(cells: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any
         "device": machine.get("device", "this machine"),
         "tradeoffs": tradeoffs,
         "overheads": [group for model in networks if (group := _overheads(model, every, cells, look))["panels"]],
+        "figures": _figures(everything) if len(cells) < len(everything) else [],
         "columns": [*_COLUMNS, *(["set-up, s"] if setup else [])],
         "setup": setup,
         "rows": [_table_row(row, look[row.module]) for row in every],
@@ -80,6 +84,42 @@ def _content(cells: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any
         "machine": [(name.replace("_", " "), _flat(value)) for name, value in machine.items() if value is not None],
         "sources": sources(cells, [panels["runtime"] for panels in tradeoffs]) if tradeoffs else [],
     }
+
+
+def main_setting(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells of the resolution, batch and precision that most cells have; of equals the first."""
+
+    def setting_of(cell: Cell) -> tuple[str, int, str]:
+        return str(cell["size"]), cell["batch"], cell["precision"]
+
+    counts = Counter(map(setting_of, cells)).most_common(1)
+    return [cell for cell in cells if setting_of(cell) == counts[0][0]] if counts else []
+
+
+def _figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """The paper's figures of a grid over settings, with what a reader can choose by."""
+    made = []
+    for number, figure in FIGURES.items():
+        if number != "4" and (panels := figure.panels(cells)):  # Fig. 4 is the page's first chart already
+            made.append(
+                {
+                    "number": number,
+                    "heading": figure.heading,
+                    "note": figure.note,
+                    "filters": _filters(panels),
+                    "panels": [Panel(panel.title, Markup(panel.svg), panel.facets) for panel in panels],
+                }
+            )
+    return made
+
+
+def _filters(panels: Sequence[Panel]) -> list[tuple[str, list[str]]]:
+    values: dict[str, list[str]] = {}
+    for panel in panels:
+        for name, value in panel.facets.items():
+            if value not in values.setdefault(name, []):
+                values[name].append(value)
+    return [(name, found) for name, found in values.items() if len(found) > 1]
 
 
 def _by_speed(cells: Sequence[Cell]) -> list[str]:

@@ -1,0 +1,100 @@
+"""`recalib report`: figures and one interactive page of anything measured or trained."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from recalib.benchmark.advice import advise
+from recalib.benchmark.results import Results, read_results
+from recalib.cli.arguments import parse
+from recalib.cli.json_file import write_json
+from recalib.errors import RecalibError, WorkFailed
+from recalib.report import write_page
+from recalib.report.figures import draw_figure
+from recalib.report.page import main_setting
+from recalib.report.picture import write_picture
+from recalib.report.table2 import table2
+from recalib.training.table import as_json, markdown, table
+
+
+@dataclass
+class Arguments:
+    """Draw what was measured, or tabulate what was trained.
+
+    From files of recalib compare: the page, or one figure of the paper (2, 3, 4, 5, 6 or table2). From folders of
+    runs: a table of accuracies with their deviations over seeds, in Markdown.
+
+    Example: recalib report recalib-compare/compare.jsonl --figure 5 --out fig5.svg
+    """
+
+    results: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN_OR_RESULTS")]
+    """files or folders of recalib compare, or run folders of recalib train"""
+    figure: str | None = None
+    """2, 3, 4, 5, 6 or table2; by default the page with all"""
+    out: Path | None = None
+    """report.html, or for a figure *.svg or *.png, and for tables *.md"""
+    runtime: str | None = None
+    """only this runtime's panels"""
+    precision: str | None = None
+    """only this precision's"""
+    resolution: str | None = None
+    """only this resolution's, such as 224 or 320x192"""
+    network: str | None = None
+    """only this network's"""
+    json: Path | None = None
+    """file for the cells, or the table's rows"""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns its exit status."""
+    args = parse(Arguments, argv, "recalib report", config=(FlagCreatePairsOff,))
+    if not args.results:
+        raise RecalibError("nothing to report; name files of recalib compare or run folders")
+    if all((path / "config.json").is_file() for path in args.results):
+        _runs(args)
+        return 0
+    results = read_results(args.results)
+    write_json(args.json, {"machine": results.machine, "cells": results.cells})
+    if args.figure is None:
+        _page(args, results, shlex.join(["recalib", "report", *argv]))
+    elif args.figure == "table2":
+        _text(table2(results.cells), args.out)
+    else:
+        _figure(args, args.figure, results)
+    return 0
+
+
+def _runs(args: Arguments) -> None:
+    rows = table(args.results)
+    write_json(args.json, as_json(rows))
+    _text(markdown(rows) + "\n", args.out)
+
+
+def _page(args: Arguments, results: Results, command: str) -> None:
+    out = args.out or Path("report.html")
+    if out.suffix != ".html":
+        raise RecalibError(f"{out}: the page is written as *.html; a single figure takes --figure")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_page(out, results.cells, results.machine, advise(main_setting(results.cells)), command)
+    print(out)
+
+
+def _figure(args: Arguments, name: str, results: Results) -> None:
+    out = args.out or Path(f"figure{name}.svg")
+    chosen = {key: getattr(args, key) for key in ("runtime", "precision", "resolution", "network")}
+    write_picture(out, draw_figure(name, results.cells, {key: value for key, value in chosen.items() if value}))
+    print(out)
+
+
+def _text(text: str, out: Path | None) -> None:
+    if out is None:
+        print(text, end="")
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WorkFailed(f"cannot write {str(out)!r}: {error.strerror}") from None
+    print(out)

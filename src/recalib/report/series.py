@@ -1,0 +1,126 @@
+"""Cells as the curves of the paper's Figs. 2, 3, 5 and 6: a value of every module along depth, resolution or batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from recalib.benchmark import published
+from recalib.benchmark.advice import overhead_text
+from recalib.benchmark.published import BASELINE
+from recalib.benchmark.statistics import ratio_interval
+from recalib.report.rows import Cell, median_text, module_title
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A point of a curve.
+
+    Attributes:
+        curve: the module, or the deeper network that modules are compared with.
+        x: where it stands: a network's name, pixels, or images.
+        y: its value.
+        low: lower end of the 95 % interval; `y` where there is none.
+        high: upper end.
+        title: what a pointer over it says.
+        distinguishable: False where an overhead cannot be told from none.
+        reference: whether the curve is drawn dashed, for comparison.
+    """
+
+    curve: str
+    x: Any
+    y: float
+    low: float
+    high: float
+    title: str
+    distinguishable: bool = True
+    reference: bool = False
+
+
+def fastest_forms(cells: Sequence[Cell]) -> list[Cell]:
+    """One "ok" cell of each network and setting: deployed where that was measured."""
+    chosen: dict[tuple[Any, ...], Cell] = {}
+    for cell in cells:
+        names = ("model", "module", "runtime", "batch", "precision")
+        key = (size_text(cell), *(cell[name] for name in names))
+        if cell["status"] == "ok" and (key not in chosen or cell["deployed"]):
+            chosen[key] = cell
+    return list(chosen.values())
+
+
+def by_depth(cells: Sequence[Cell], value: Callable[[Cell], float | None], unit: str) -> list[Spot]:
+    """A value of every network, one curve a module; networks stand in the order of their plain form's MACs."""
+    order = sorted(cells, key=lambda cell: (cell["macs"] or 0, cell["model"]))
+    spots = []
+    for cell in order:
+        if (y := value(cell)) is not None:
+            title = f"{_name(cell)}: {y:.4g} {unit}"
+            spots.append(Spot(module_title(cell["module"]), cell["model"], y, y, y, title))
+    return spots
+
+
+def overheads(cells: Sequence[Cell], model: str, along: Callable[[Cell], float]) -> list[Spot]:
+    """Overheads of a network's modules in percent along one setting, and the next deeper network's, plain.
+
+    Args:
+        cells: of one runtime and precision, everything but the one setting being equal.
+        model: the network.
+        along: the setting: `side` or `images`.
+    """
+    spots = []
+    for cell in sorted(cells, key=along):
+        if cell["model"] == model and cell["module"] != BASELINE and cell["overhead"]:
+            ratio, low, high = (100 * (cell["overhead"][end] - 1) for end in ("ratio", "low", "high"))
+            certain = is_distinguishable(cell)
+            title = f"{_name(cell)}, {setting_text(cell)}: {overhead_text(cell['overhead'])}, {median_text(cell)} ms"
+            title += "" if certain else ", not distinguishable from none"
+            spots.append(Spot(cell["module"], along(cell), ratio, low, high, title, certain))
+    return spots + _deeper(cells, model, along)
+
+
+def is_distinguishable(cell: Cell) -> bool:
+    """Whether an overhead differs from none: as the cell says, or where its interval does not hold 1."""
+    overhead = cell["overhead"]
+    return bool(overhead.get("distinguishable", not overhead["low"] <= 1 <= overhead["high"]))
+
+
+def side(cell: Cell) -> float:
+    """Side in pixels of a square image, or of a square of the same area."""
+    size = cell["size"]
+    return float(size if isinstance(size, int) else (size[0] * size[1]) ** 0.5)
+
+
+def images(cell: Cell) -> float:
+    """Images in one forward pass."""
+    return float(cell["batch"])
+
+
+def size_text(cell: Cell) -> str:
+    """Such as ``224`` or ``320x192`` (height, width)."""
+    return str(cell["size"]) if isinstance(cell["size"], int) else "x".join(map(str, cell["size"]))
+
+
+def setting_text(cell: Cell) -> str:
+    """Such as ``224 px, batch 1, fp32``."""
+    return f"{size_text(cell)} px, batch {cell['batch']}, {cell['precision']}"
+
+
+def _deeper(cells: Sequence[Cell], model: str, along: Callable[[Cell], float]) -> list[Spot]:
+    name = published.deeper(model)
+    plain = {(cell["model"], along(cell)): cell for cell in cells if cell["module"] == BASELINE}
+    spots = []
+    for (other, x), cell in sorted(plain.items()):
+        if name is None or published.network_name(other) != name or (model, x) not in plain:
+            continue
+        ours, theirs = plain[model, x]["latency_ms"]["samples"], cell["latency_ms"]["samples"]
+        rounds = min(len(ours), len(theirs))
+        interval = ratio_interval(theirs[:rounds], ours[:rounds])
+        y, low, high = (100 * (end - 1) for end in interval)
+        title = f"plain {other}, {setting_text(cell)}: {overhead_text(interval._asdict())} over plain {model}"
+        spots.append(Spot(f"plain {other}", x, y, low, high, title, reference=True))
+    return spots
+
+
+def _name(cell: Cell) -> str:
+    return f"{module_title(cell['module'])} {cell['model']}" if cell["module"] == BASELINE else (
+        f"{cell['module']} in {cell['model']}"
+    )  # fmt: skip

@@ -1,0 +1,52 @@
+"""`recalib recommend` from results that are there, and from its own measurement."""
+
+import json
+
+import pytest
+
+from recalib import cli
+
+
+def cell(module, ms, **other):
+    return {
+        "model": "resnet50", "module": module, "runtime": "eager", "deployed": True, "size": 64, "batch": 2,
+        "precision": "fp32", "params": 25_000_000, "status": "ok",
+        "latency_ms": {"median": ms, "min": ms, "samples": [ms] * 20},
+        "overhead": {"ratio": ms / 10, "low": ms / 10 - 0.01, "high": ms / 10 + 0.01}, **other,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def known(tmp_path):
+    file = tmp_path / "known.json"
+    cells = [cell("baseline", 10.0), cell("eca", 10.4), cell("se", 12.0), cell("eca", 1.0, size=224)]
+    file.write_text(json.dumps({"machine": {}, "cells": cells}))
+    return ["--results", str(file), "--resolution", "64", "--batch", "2", "--runtime", "eager"]
+
+
+def test_it_recommends_from_known_results_of_the_setting_and_measures_nothing(known, tmp_path, capsys):
+    out = tmp_path / "chosen.json"
+    arguments = ["resnet50", *known, "--modules", "eca", "se", "--latency", "11ms"]
+    assert cli.main(["recommend", *arguments, "--out", str(tmp_path / "none"), "--json", str(out)]) == 0
+    assert capsys.readouterr().out.startswith("- Use resnet50 with eca: 10.40 ms [10.40, 10.40]")
+    chosen = json.loads(out.read_text())
+    assert (chosen["best"]["module"], chosen["runner_up"]["module"]) == ("eca", "baseline")
+    assert {one["module"]: one["verdict"] for one in chosen["candidates"]}["se"] == "over"
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_budget_that_nothing_meets_is_work_that_failed(known, capsys):
+    assert cli.main(["recommend", "resnet50", *known, "--modules", "eca", "--latency", "1ms"]) == 1
+    assert "the fastest is plain resnet50" in capsys.readouterr().err
+
+
+def test_a_limit_that_is_none_is_a_bad_argument(capsys):
+    assert cli.main(["recommend", "resnet50", "--latency", "fast"]) == 2
+    assert "--latency 'fast'" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_measured(tmp_path, capsys):
+    arguments = ["mobilenet", "--modules", "se", "--resolution", "32", "--runtime", "eager", "--out", str(tmp_path)]
+    assert cli.main(["recommend", *arguments, "--memory", "1GB"]) == 0
+    assert "Use plain mobilenetv2_100" in capsys.readouterr().out
+    assert (tmp_path / "mobilenetv2_100.jsonl").exists()
