@@ -38,7 +38,7 @@ def test_a_network_whose_interval_holds_the_limit_is_named_but_not_taken():
 def test_the_reason_names_the_overhead_here_and_what_depth_would_cost():
     text = " ".join(recommend([cell(), cell("eca", 10.21), cell(model="resnet101", ms=17.1)], Budget(11)).lines)
     assert "eca costs +2.1 % [1.1, 3.1] over the plain resnet50 and gains +1.32 points" in text
-    assert "resnet101 would cost +71 % [71, 71]" in text
+    assert "resnet101 would cost +71.0 % [71.0, 71.0]" in text
 
 
 def test_the_runner_up_comes_with_the_uncertainty_of_the_difference():
