@@ -4,6 +4,7 @@ from recalib.data.cifar import Images, find_cifar, read_cifar
 from recalib.data.imagenet import Folder, FolderTest, FolderTrain, read_folder
 from recalib.data.normalization import NORMALIZATIONS, Normalization, normalization, normalization_name
 from recalib.data.order import Share, generator_for, seed_for
+from recalib.data.parquet import find_shards
 from recalib.data.resident import ResidentTest, ResidentTrain
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "ResidentTrain",
     "Share",
     "find_cifar",
+    "find_shards",
     "generator_for",
     "normalization",
     "normalization_name",

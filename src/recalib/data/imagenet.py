@@ -1,4 +1,4 @@
-"""ImageNet, or anything laid out like it: ``train/CLASS/image`` and ``val/CLASS/image``."""
+"""ImageNet, or anything laid out like it: ``train/CLASS/image`` and ``val/CLASS/image``, or the same as parquet."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,21 +16,22 @@ from torchvision.transforms import v2
 
 from recalib.data.normalization import Normalization
 from recalib.data.order import Share, generator_for, held_out, seed_for, share_of, steps_in
+from recalib.data.parquet import Record, find_shards, read_shards
 from recalib.data.resident import Batch
 from recalib.errors import RecalibError, WorkFailed
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Files of one half of a data set.
+    """Images of one half of a data set.
 
     Attributes:
-        files: paths of the images.
+        files: the images, paths or rows of parquet files.
         labels: index of each image's class.
-        classes: names of the class folders, sorted.
+        classes: names of the class folders, sorted, or what the parquet files name.
     """
 
-    files: tuple[Path, ...]
+    files: tuple[Path | Record, ...]
     labels: tuple[int, ...]
     classes: tuple[str, ...]
 
@@ -44,7 +45,7 @@ class Folder:
 
 
 def read_folder(root: Path, train: bool, limit: int | None = None) -> Folder:
-    """List the images of ``root/train`` or ``root/val``.
+    """List the images of ``root/train`` or ``root/val``, or of parquet files for them.
 
     Args:
         root: the data set.
@@ -52,8 +53,14 @@ def read_folder(root: Path, train: bool, limit: int | None = None) -> Folder:
         limit: keep so many images, spread evenly.
 
     Raises:
-        RecalibError: naming the folder that is missing, empty, or not sorted into classes.
+        RecalibError: naming the folder that is missing, empty, or not sorted into classes, or what is wrong with the
+            parquet files.
     """
+    shards = find_shards(root, train)
+    if shards:
+        records, labels, names = read_shards(shards)
+        step = max(1, len(records) // limit) if limit else 1
+        return Folder(records[::step][:limit], labels[::step][:limit], names)
     half = root / ("train" if train else "val")
     if not half.is_dir():
         raise RecalibError(f"{half} is missing: images are expected in {half}/CLASS/")
@@ -88,13 +95,13 @@ class _Pictures(Dataset[tuple[Tensor, int, int]]):
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(seed)
                     return self.transform(picture), self.folder.labels[index], -1 if index == wanted else wanted
-        raise WorkFailed(f"no image in {self.folder.files[0].parents[1]} can be read")
+        raise WorkFailed(f"none of {count} images can be read, {self.folder.files[0]} the first of them")
 
 
-def read_image(file: Path) -> Image.Image | None:
-    """An image in RGB, or None where the file cannot be read."""
+def read_image(file: Path | Record) -> Image.Image | None:
+    """An image in RGB, or None where it cannot be read."""
     try:
-        with Image.open(file) as picture:
+        with Image.open(file.open() if isinstance(file, Record) else file) as picture:
             return picture.convert("RGB")
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
         return None

@@ -17,6 +17,7 @@ from recalib.data import (
     ResidentTrain,
     Share,
     find_cifar,
+    find_shards,
     normalization,
     normalization_name,
     read_cifar,
@@ -78,9 +79,11 @@ def dataset_in(root: Path) -> Dataset:
     name = find_cifar(root)
     if name is not None:
         return name
-    if (root / "val").is_dir():
+    if (root / "val").is_dir() or find_shards(root, train=False):
         return "imagenet"
-    raise RecalibError(f"{root} holds no data set: neither CIFAR's official folders nor ImageNet's train and val")
+    raise RecalibError(
+        f"{root} holds no data set: neither CIFAR's official folders nor ImageNet's train and val, nor parquet files of them"
+    )
 
 
 def resolved(job: Job) -> Job:
