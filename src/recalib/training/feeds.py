@@ -82,7 +82,7 @@ def dataset_in(root: Path) -> Dataset:
     if (root / "val").is_dir() or find_shards(root, train=False):
         return "imagenet"
     raise RecalibError(
-        f"{root} holds no data set: neither CIFAR's official folders nor ImageNet's train and val, nor parquet files of them"
+        f"{root} holds no data set: no official folders of CIFAR, no train and val of ImageNet, no parquet"
     )
 
 
