@@ -65,7 +65,7 @@ def animation(run: Path, out: Path) -> int:
 def _captioned(file: Path) -> Image.Image:
     with Image.open(file) as stored:
         frame = stored.convert("RGB")
-    epoch, size = int(file.stem.rpartition("_")[2]) + 1, max(12, frame.height // 25)
+    epoch, size = int(file.stem.rpartition("_")[2]), max(12, frame.height // 25)
     pen, face = ImageDraw.Draw(frame), ImageFont.load_default(size)
     text = f"epoch {epoch}"
     pen.rectangle((0, frame.height - 2 * size, pen.textlength(text, face) + size, frame.height), fill="black")
