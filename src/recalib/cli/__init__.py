@@ -11,6 +11,7 @@ COMMANDS = {
     "convert": "checkpoints of other projects as ours, or as a detector's backbone",
     "cost": "parameters, MACs, FLOPs and bytes moved of a network, in total and per module",
     "evaluate": "accuracy of a checkpoint or run, with its uncertainty, and against another",
+    "export": "a network as a file for ONNX Runtime, OpenVINO or torch.export, checked by running it",
     "finetune": "put attention into a trained network and fine-tune it, as the paper's Table 3",
     "modules": "the catalogue of channel attention modules",
     "train": "train a network by a recipe, into a run folder that can be resumed",
