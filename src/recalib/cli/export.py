@@ -95,9 +95,8 @@ def _files(images: Path | None) -> list[Path]:
 
 def _say(done: Export) -> None:
     shapes = ", ".join("x".join(map(str, shape)) for shape in done.shapes)
-    print(
-        f"{done.path}: {done.form}, {done.about.model} with {done.about.attention or 'no attention'}, {_holds(done.about)}"
-    )
+    attention = done.about.attention or "no attention"
+    print(f"{done.path}: {done.form}, {done.about.model} with {attention}, {_holds(done.about)}")
     print(f"  form: deploy(target={done.target!r})")
     print(f"  largest relative difference to PyTorch on {done.images} images ({shapes}): {done.difference:.1e}")
     labels = f"{len(done.about.labels)} labels" if done.about.labels else "no labels (nobody told them)"

@@ -1,4 +1,4 @@
-"""A classifier ready for images: of a checkpoint, a model's name, or an exported file, with labels and preprocessing."""
+"""A classifier ready for images, with labels and preprocessing: from a checkpoint, a name, or an exported file."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

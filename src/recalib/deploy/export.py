@@ -1,7 +1,6 @@
 """A network as a file for another runtime: deployed, written, and checked by running the file."""
 
 import copy
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from recalib.deploy.about import About
 from recalib.deploy.classifier import Exported
 from recalib.deploy.deploy import deploy
 from recalib.deploy.formats import Format, find_format
-from recalib.errors import RecalibError, WorkFailed
+from recalib.errors import WorkFailed
 
 TOLERANCE = 1e-4
 
@@ -86,7 +85,7 @@ def export(
             if not difference <= tolerance:
                 raise WorkFailed(f"{path.name} differs from PyTorch by {difference:.1e}, the tolerance is {tolerance}")
             for file in sorted(Path(folder).iterdir()):  # OpenVINO's .bin before the .xml that reads it
-                os.replace(file, path.with_name(file.name))
+                file.replace(path.with_name(file.name))
     except OSError as error:
         raise WorkFailed(f"{path} cannot be written: {error.strerror}") from None
     return Export(path, form.name, target, difference, shapes, "real" if files else "noise", about)
