@@ -13,6 +13,7 @@ COMMANDS = {
     "cost": "parameters, MACs, FLOPs and bytes moved of a network, in total and per module",
     "detect": "object detection and instance segmentation: check, train, evaluate, predict",
     "evaluate": "accuracy of a checkpoint or run, with its uncertainty, and against another",
+    "export": "a network as a file for ONNX Runtime, OpenVINO or torch.export, checked by running it",
     "finetune": "put attention into a trained network and fine-tune it, as the paper's Table 3",
     "modules": "the catalogue of channel attention modules",
     "recommend": "the most accurate network within a budget, from times measured here",

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from recalib.data.annotations import Annotations, Problem, present, usable
-from recalib.data.imagenet import read_image
+from recalib.data.pictures import open_picture
 
 
 def problems_of(annotations: Annotations) -> list[Problem]:
@@ -24,7 +24,7 @@ def broken_images(annotations: Annotations) -> Iterable[Problem | None]:
 
 def _broken(annotations: Annotations, image: Mapping[str, Any]) -> Problem | None:
     where, file = f"image {image['id']}", annotations.file(image)
-    picture = read_image(file)
+    picture = open_picture(file)
     if picture is None:
         return Problem("broken image", where, f"{file} cannot be decoded")
     if picture.size != (image["width"], image["height"]):

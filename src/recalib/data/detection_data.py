@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from recalib.data.annotations import Annotations, Object, Problem, present, usable
-from recalib.data.imagenet import read_image
 from recalib.data.labels import Domain, in_domain, read_annotations
 from recalib.data.masks import mask_of
+from recalib.data.pictures import open_picture
 from recalib.errors import RecalibError, WorkFailed
 
 Target = dict[str, Any]
@@ -110,7 +110,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
 
     def read(self, index: int) -> Tensor | None:
         """An image (3, H, W), uint8; None where it cannot be read or is not of the size that its label tells."""
-        picture, image = read_image(self.file(index)), self.images[index]
+        picture, image = open_picture(self.file(index)), self.images[index]
         return pil_to_tensor(picture) if picture and picture.size == (image["width"], image["height"]) else None
 
     def file(self, index: int) -> Path:

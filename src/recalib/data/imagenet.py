@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from recalib.data.normalization import Normalization
 from recalib.data.order import Share, generator_for, held_out, seed_for, share_of, steps_in
 from recalib.data.parquet import Record, find_shards, read_shards
+from recalib.data.pictures import image_files, open_picture
 from recalib.data.resident import Batch
 from recalib.errors import RecalibError, WorkFailed
 
@@ -67,17 +66,10 @@ def read_folder(root: Path, train: bool, limit: int | None = None) -> Folder:
     classes = sorted(folder.name for folder in half.iterdir() if folder.is_dir())
     if not classes:
         raise RecalibError(f"{half} has no class folders: sort its images into {half}/CLASS/")
-    found = [(file, label) for label, name in enumerate(classes) for file in _images(half / name)]
+    found = [(file, label) for label, name in enumerate(classes) for file in image_files(half / name)]
     step = max(1, len(found) // limit) if limit else 1
     files, labels = zip(*found[::step][:limit], strict=True)
     return Folder(files, labels, tuple(classes))
-
-
-def _images(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMG_EXTENSIONS)
-    if not files:
-        raise RecalibError(f"{folder} holds no images")
-    return files
 
 
 class _Pictures(Dataset[tuple[Tensor, int, int]]):
@@ -90,21 +82,12 @@ class _Pictures(Dataset[tuple[Tensor, int, int]]):
         wanted, seed = key
         count = len(self.folder.files)
         for index in (i % count for i in range(wanted, wanted + count)):
-            picture = read_image(self.folder.files[index])
+            picture = open_picture(self.folder.files[index])
             if picture is not None:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(seed)
                     return self.transform(picture), self.folder.labels[index], -1 if index == wanted else wanted
         raise WorkFailed(f"none of {count} images can be read, {self.folder.files[0]} the first of them")
-
-
-def read_image(file: Path | Record) -> Image.Image | None:
-    """An image in RGB, or None where it cannot be read."""
-    try:
-        with Image.open(file.open() if isinstance(file, Record) else file) as picture:
-            return picture.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
-        return None
 
 
 class _Loading:

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from recalib.data.imagenet import read_image
+from recalib.data.pictures import open_picture
 from recalib.detection.prediction import draw, see
 from recalib.errors import RecalibError
 from recalib.runs import write_atomically
@@ -23,7 +23,7 @@ def open_image(file: Path) -> torch.Tensor:
     Raises:
         RecalibError: where it cannot be read.
     """
-    picture = read_image(file)
+    picture = open_picture(file)
     if picture is None:
         raise RecalibError(f"{file} is no image that can be read")
     return pil_to_tensor(picture)

@@ -1,0 +1,110 @@
+"""``recalib export``: a network as a file for another runtime, checked by running it."""
+
+import dataclasses
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from recalib.cli.arguments import parse
+from recalib.cli.json_file import write_json
+from recalib.data.pictures import image_files
+from recalib.deploy.about import About
+from recalib.deploy.classifier import open_classifier
+from recalib.deploy.export import TOLERANCE, Export, export
+from recalib.deploy.formats import find_format
+from recalib.errors import RecalibError
+from recalib.training.network import weights_of
+
+MOST_IMAGES = 32  # of a folder, spread evenly
+
+
+@dataclass
+class Arguments:
+    """Write a network, deployed, to a file for another runtime, and compare that file with PyTorch.
+
+    Labels and preprocessing go into the file's metadata: recalib predict and recalib evaluate need nothing else.
+
+    Example: recalib export runs/A --to onnx --dynamic --images photos --out a.onnx
+    """
+
+    source: Annotated[Positional[str], arg(metavar="CHECKPOINT_OR_MODEL")]
+    """A checkpoint of ours or another project's, a run's folder, or a model's name (random weights)."""
+    to: Literal["onnx", "openvino", "tensorrt", "torch-export"] = "onnx"
+    """The format. TensorRT engines are not written: see docs/export.md."""
+    attention: str | None = None
+    """Attention to insert, where a model is named."""
+    model: str | None = None
+    """The network of a checkpoint that does not tell it."""
+    size: tuple[int, int] | None = None
+    """H and W of the images; by default those the network was made for."""
+    batch: int = 1
+    """Images in one forward pass."""
+    dynamic: bool = False
+    """Take any batch and size; the form is then the one that is free of them, a little slower in ONNX Runtime."""
+    opset: int | None = None
+    """Of ONNX, 18 to 25; by default the exporter's own choice."""
+    images: Path | None = None
+    """An image or a folder of images to compare on; without it, noise."""
+    tolerance: float = TOLERANCE
+    """Largest difference of any image's logits, relative to the largest of them, that passes."""
+    out: Path | None = None
+    """The file; by default the source's name with the format's suffix."""
+    json: Path | None = None
+    """Write the result here, for machines."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    given = parse(Arguments, argv, "recalib export", config=(FlagCreatePairsOff,))
+    form = find_format(given.to)
+    form.require()
+    if given.batch < 1 or (given.size and min(given.size) < 1):
+        raise RecalibError(f"batch {given.batch}, size {given.size}: at least 1")
+    if given.opset is not None and given.to == "torch-export":
+        raise RecalibError("--opset belongs to onnx and openvino")
+    source = Path(given.source)
+    out = given.out or Path(source.name.replace(":", "_")).with_suffix(form.suffix)
+    if out.suffix != form.suffix:
+        raise RecalibError(f"--out {out}: a file for {form.name} ends in {form.suffix}")
+    classifier = open_classifier(
+        weights_of(source) if source.is_dir() else given.source,
+        model=given.model, attention=given.attention, size=given.size,
+    )  # fmt: skip
+    about = replace(classifier.about, batch=given.batch, dynamic=given.dynamic)
+    done = export(
+        classifier.network, out, about, to=given.to, opset=given.opset, files=_files(given.images),
+        tolerance=given.tolerance,
+    )  # fmt: skip
+    if classifier.form == "untrained":
+        print(f"{given.source}: random weights")
+    _say(done)
+    write_json(given.json, {**dataclasses.asdict(done), "path": str(done.path)})
+    return 0
+
+
+def _files(images: Path | None) -> list[Path]:
+    if images is None:
+        return []
+    if not images.exists():
+        raise RecalibError(f"--images {images}: there is no such file or folder")
+    files = image_files(images) if images.is_dir() else [images]
+    return files[:: -(-len(files) // MOST_IMAGES)]
+
+
+def _say(done: Export) -> None:
+    shapes = ", ".join("x".join(map(str, shape)) for shape in done.shapes)
+    attention = done.about.attention or "no attention"
+    print(f"{done.path}: {done.form}, {done.about.model} with {attention}, {_holds(done.about)}")
+    print(f"  form: deploy(target={done.target!r})")
+    print(f"  largest relative difference to PyTorch on {done.images} images ({shapes}): {done.difference:.1e}")
+    labels = f"{len(done.about.labels)} labels" if done.about.labels else "no labels (nobody told them)"
+    print(
+        f"  metadata: {labels}, mean {done.about.mean}, std {done.about.std}, {done.about.crop:.3g} of the short side"
+    )
+
+
+def _holds(about: About) -> str:
+    size = "x".join(map(str, about.size))
+    return f"any batch and size (made for {size})" if about.dynamic else f"batch {about.batch}, {size}"

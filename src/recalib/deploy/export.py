@@ -1,0 +1,138 @@
+"""A network as a file for another runtime: deployed, written, and checked by running the file."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor, nn
+
+from recalib.data.pictures import read_batch
+from recalib.deploy.about import About
+from recalib.deploy.classifier import Exported
+from recalib.deploy.deploy import deploy
+from recalib.deploy.formats import Format, find_format
+from recalib.errors import WorkFailed
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and how near it is to PyTorch.
+
+    Attributes:
+        path: the file.
+        form: its format.
+        target: the form of `recalib.deploy` that it holds.
+        difference: the largest of any image: max |file - PyTorch| over its logits, relative to max |PyTorch|.
+        shapes: of the batches it was run on.
+        images: ``"real"`` or ``"noise"``.
+        about: what its metadata says.
+    """
+
+    path: Path
+    form: str
+    target: str
+    difference: float
+    shapes: tuple[tuple[int, ...], ...]
+    images: str
+    about: About
+
+
+def export(
+    model: nn.Module,
+    path: Path,
+    about: About,
+    *,
+    to: str = "onnx",
+    opset: int | None = None,
+    files: Sequence[Path] = (),
+    tolerance: float = TOLERANCE,
+) -> Export:
+    """Deploy a network, write it to a file, and run the file against the network in PyTorch.
+
+    The file is there when it has passed, and only then.
+
+    Args:
+        model: a classifier; it is not changed.
+        path: of the file.
+        about: labels and preprocessing for its metadata; its batch and size are what the file is made for, any other
+            ones will do as well if it is ``dynamic``.
+        to: ``"onnx"``, ``"openvino"``, ``"torch-export"``.
+        opset: of ONNX.
+        files: images to compare on; noise if there are none.
+        tolerance: the largest relative difference that passes.
+
+    Raises:
+        RecalibError: for a format or option that does not exist, or an image that cannot be read.
+        WorkFailed: for a network that cannot be exported, or a file that differs by more than the tolerance.
+    """
+    form = find_format(to)
+    form.require()
+    reference = copy.deepcopy(model).float().cpu().eval()
+    shape = (about.batch, 3, *about.size)
+    target = form.free if about.dynamic else form.fixed
+    deployed = deploy(reference, shape, target=target)
+    example = torch.randn(_example_shape(about), generator=torch.Generator().manual_seed(0))
+    try:
+        with TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+            fresh = Path(folder) / path.name
+            form.write(deployed, example, fresh, about.to_metadata(), dynamic=about.dynamic, opset=opset)
+            shapes, difference = _check(form, fresh, reference, about, files)
+            if not difference <= tolerance:
+                raise WorkFailed(f"{path.name} differs from PyTorch by {difference:.1e}, the tolerance is {tolerance}")
+            for file in sorted(Path(folder).iterdir()):  # OpenVINO's .bin before the .xml that reads it
+                file.replace(path.with_name(file.name))
+    except OSError as error:
+        raise WorkFailed(f"{path} cannot be written: {error.strerror}") from None
+    return Export(path, form.name, target, difference, shapes, "real" if files else "noise", about)
+
+
+def _example_shape(about: About) -> tuple[int, ...]:
+    """A batch of 1 would be taken for a constant where N is to be free."""
+    return (max(about.batch, 2) if about.dynamic else about.batch, 3, *about.size)
+
+
+def _check(
+    form: Format, path: Path, reference: nn.Module, about: About, files: Sequence[Path]
+) -> tuple[tuple[tuple[int, ...], ...], float]:
+    """Shapes that were run, and the largest difference."""
+    run, metadata = form.read(path)
+    exported = Exported(run, About.from_metadata(metadata, path.name))
+    shapes, worst = [], 0.0
+    for images in _batches(about, files):
+        with torch.inference_mode():
+            expected = reference(images)
+        if not isinstance(expected, Tensor):
+            raise WorkFailed(
+                f"the network gives a {type(expected).__name__}; networks that give one tensor can be exported"
+            )
+        worst = max(worst, relative_difference(exported(images), expected))
+        shapes.append(tuple(images.shape))
+    return tuple(shapes), worst
+
+
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """The largest over images (rows) of max |found - expected| / max |expected|; infinite where one is not finite."""
+    if found.shape != expected.shape or not bool(found.isfinite().all() and expected.isfinite().all()):
+        return float("inf")
+    error = (found.double() - expected.double()).abs().flatten(1).amax(1)
+    return float((error / expected.double().abs().flatten(1).amax(1)).max())
+
+
+def _batches(about: About, files: Sequence[Path]) -> Iterator[Tensor]:
+    """All images, or one more noise image than a batch; where N, H and W are free also one image of another size."""
+    count = len(files) or about.batch + 1
+    yield _images(about, files, count)
+    if about.dynamic:
+        H, W = about.size
+        yield _images(replace(about, size=(H + H // 2, W)), files, 1)
+
+
+def _images(about: About, files: Sequence[Path], count: int) -> Tensor:
+    if files:
+        return read_batch(files[:count], about.size, about.crop, about.normalization)
+    return torch.randn((count, 3, *about.size), generator=torch.Generator().manual_seed(1))

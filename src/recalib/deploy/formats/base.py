@@ -1,0 +1,79 @@
+"""The interface of a file format."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from recalib.deploy.rewrite import Target
+from recalib.errors import RecalibError
+from recalib.runtimes.base import Unsupported, not_installed
+
+Run = Callable[[Tensor], Tensor]
+"""Images (N, 3, H, W), float32, on the CPU, to logits (N, classes)."""
+
+
+class Format(ABC):
+    """A kind of file that holds a network, weights included, for another runtime.
+
+    Attributes:
+        name: as `recalib export --to` takes it.
+        suffix: of its files.
+        packages: what must be installed to write and to run it.
+        fixed: the form of `recalib.deploy` for one N, H and W.
+        free: the form for any N, H and W.
+    """
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
+    fixed: ClassVar[Target]
+    free: ClassVar[Target]
+
+    def require(self) -> None:
+        """Do nothing if the format can be written and run here.
+
+        Raises:
+            Unsupported: with the line that mends it.
+        """
+        if reason := not_installed(self.packages, "runtimes"):
+            raise Unsupported(reason)
+
+    @abstractmethod
+    def write(
+        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: bool,
+        opset: int | None,
+    ) -> None:  # fmt: skip
+        """Write a deployed network.
+
+        Args:
+            model: in evaluation mode, float32, on the CPU.
+            example: its input, shape (N, 3, H, W).
+            path: of the file; others of the same stem may be written beside it.
+            metadata: kept in the file.
+            dynamic: for any N, H and W instead of those of the example.
+            opset: of ONNX; None for the exporter's own choice.
+        """
+
+    @abstractmethod
+    def read(self, path: Path) -> tuple[Run, dict[str, str]]:
+        """The network, ready to run on the CPU in float32, and its metadata.
+
+        Raises:
+            RecalibError: for a file that is none.
+        """
+
+
+def dynamic_shapes(dynamic: bool) -> tuple[dict[int, object]] | None:
+    """What PyTorch's exporters take: N, H and W free, or None."""
+    auto = torch.export.Dim.AUTO
+    return ({0: torch.export.Dim("batch"), 2: auto, 3: auto},) if dynamic else None
+
+
+def unreadable(path: Path, kind: str, error: Exception) -> RecalibError:
+    """The error for a file that is not of its kind."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return RecalibError(f"{path} is no {kind} that can be read: {reason}")

@@ -1,0 +1,80 @@
+"""ONNX: written by PyTorch's exporter, run by ONNX Runtime."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recalib.deploy.formats.base import Format, Run, dynamic_shapes, unreadable
+from recalib.errors import RecalibError, WorkFailed
+from recalib.runtimes.export import ONNX_PACKAGES
+
+OLDEST, NEWEST = 18, 25  # opsets that the exporter writes
+
+
+class Onnx(Format):
+    """One ``.onnx`` file, metadata in ``metadata_props``."""
+
+    name = "onnx"
+    suffix = ".onnx"
+    packages = ("onnxruntime", *ONNX_PACKAGES)
+    fixed = "onnxruntime"
+    free = "openvino"
+
+    def write(
+        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: bool,
+        opset: int | None,
+    ) -> None:  # fmt: skip
+        """One file; the format's own limit of 2 GB applies."""
+        import onnx
+
+        proto = to_proto(model, example, dynamic, opset)
+        onnx.helper.set_model_props(proto, dict(metadata))
+        onnx.checker.check_model(proto)
+        path.write_bytes(proto.SerializeToString())
+
+    def read(self, path: Path) -> tuple[Run, dict[str, str]]:
+        """A session of ONNX Runtime on the CPU."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # errors
+        try:
+            session = ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own, of no common class
+            raise unreadable(path, "ONNX file", error) from None
+        name = session.get_inputs()[0].name
+
+        def run(images: Tensor) -> Tensor:
+            return torch.from_numpy(session.run(None, {name: images.numpy()})[0])
+
+        return run, dict(session.get_modelmeta().custom_metadata_map)
+
+
+def to_proto(model: nn.Module, example: Tensor, dynamic: bool, opset: int | None) -> Any:
+    """The network as an ``onnx.ModelProto``.
+
+    Raises:
+        RecalibError: for an opset that the exporter does not write.
+        WorkFailed: for a network that it cannot export.
+    """
+    if opset is not None and not OLDEST <= opset <= NEWEST:
+        raise RecalibError(f"opset {opset}: {OLDEST} to {NEWEST} can be written")
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # about the exporter's own internals
+        try:
+            program = torch.onnx.export(
+                model, (example,), dynamo=True, verbose=False, opset_version=opset, input_names=["images"],
+                output_names=["logits"], dynamic_shapes=dynamic_shapes(dynamic),
+            )  # fmt: skip
+        except Exception as error:  # torch.onnx's and torch.export's, of no common class
+            raise WorkFailed(f"cannot be exported to ONNX: {str(error).strip().splitlines()[0]}") from error
+    assert program is not None
+    proto = program.model_proto
+    written = next(entry.version for entry in proto.opset_import if entry.domain == "")
+    if opset is not None and written != opset:
+        raise WorkFailed(f"opset {opset} was asked for, and the exporter wrote {written}")
+    return proto

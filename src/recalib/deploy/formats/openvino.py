@@ -1,0 +1,51 @@
+"""OpenVINO's intermediate representation, made from ONNX."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from recalib.deploy.formats.base import Format, Run, unreadable
+from recalib.deploy.formats.onnx import to_proto
+from recalib.runtimes.export import ONNX_PACKAGES
+
+
+class OpenVINO(Format):
+    """An ``.xml`` file with its weights in a ``.bin`` beside it, metadata in ``rt_info``."""
+
+    name = "openvino"
+    suffix = ".xml"
+    packages = ("openvino", *ONNX_PACKAGES)
+    fixed = "openvino"
+    free = "openvino"
+
+    def write(
+        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: bool,
+        opset: int | None,
+    ) -> None:  # fmt: skip
+        """Weights stay float32; OpenVINO chooses its precision when it compiles."""
+        import openvino
+
+        network = openvino.Core().read_model(to_proto(model, example, dynamic, opset).SerializeToString())
+        for key, value in metadata.items():
+            network.set_rt_info(value, key.split("."))
+        openvino.save_model(network, path, compress_to_fp16=False)
+
+    def read(self, path: Path) -> tuple[Run, dict[str, str]]:
+        """Compiled for the CPU in float32, on CPUs with bfloat16 too."""
+        import openvino
+
+        core = openvino.Core()
+        try:
+            network = core.read_model(path)
+            compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        except Exception as error:  # OpenVINO raises RuntimeError and others
+            raise unreadable(path, "OpenVINO model", error) from None
+        request = compiled.create_infer_request()
+
+        def run(images: Tensor) -> Tensor:
+            return torch.from_numpy(request.infer([images.numpy()])[0].copy())
+
+        known = network.get_rt_info("recalib").value if network.has_rt_info("recalib") else {}
+        return run, {f"recalib.{key}": str(value) for key, value in known.items()}

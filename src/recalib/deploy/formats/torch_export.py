@@ -1,0 +1,58 @@
+"""An archive of ``torch.export``: a graph that PyTorch loads without the classes it was made of."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from recalib.deploy.formats.base import Format, Run, dynamic_shapes, unreadable
+from recalib.errors import WorkFailed
+
+METADATA = "recalib.json"  # among the archive's extra files
+
+
+class TorchExport(Format):
+    """One ``.pt2`` file, metadata among its extra files."""
+
+    name = "torch-export"
+    suffix = ".pt2"
+    fixed = "compile"
+    free = "compile"
+
+    def write(
+        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: bool,
+        opset: int | None,
+    ) -> None:  # fmt: skip
+        """The form that torch.compile and AOTInductor fuse best; the opset means nothing here."""
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            try:
+                program = torch.export.export(model, (example,), dynamic_shapes=dynamic_shapes(dynamic))
+            except Exception as error:  # of no common class
+                raise WorkFailed(f"torch.export: {str(error).strip().splitlines()[0]}") from error
+            torch.export.save(program, path, extra_files={METADATA: json.dumps(dict(metadata))})
+
+    def read(self, path: Path) -> tuple[Run, dict[str, str]]:
+        """The graph in eager PyTorch. Only archives that you trust: weights are read without pickles, the rest is not.
+
+        Raises:
+            RecalibError: for a file that is no archive.
+        """
+        extra = {METADATA: ""}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                network = torch.export.load(path, extra_files=extra).module()
+            metadata = json.loads(extra[METADATA] or "{}")
+        except Exception as error:  # zip, JSON and PyTorch errors
+            raise unreadable(path, "archive of torch.export", error) from None
+
+        @torch.no_grad()
+        def run(images: Tensor) -> Tensor:
+            logits: Tensor = network(images)
+            return logits
+
+        return run, metadata
