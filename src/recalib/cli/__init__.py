@@ -12,6 +12,7 @@ COMMANDS = {
     "cost": "parameters, MACs, FLOPs and bytes moved of a network, in total and per module",
     "evaluate": "accuracy of a checkpoint or run, with its uncertainty, and against another",
     "finetune": "put attention into a trained network and fine-tune it, as the paper's Table 3",
+    "latency": "time networks over a grid of sizes, batches, precisions and runtimes, resumable",
     "modules": "the catalogue of channel attention modules",
     "train": "train a network by a recipe, into a run folder that can be resumed",
 }
