@@ -43,9 +43,6 @@ class Cell:
             same runtime and run, in its faster form; with ``"p"`` and ``"distinguishable"``, see
             `recalib.benchmark.statistics.distinguishable`.
         baseline: which form that was: ``"deployed"`` or ``"undeployed"``.
-        top1: percent of the sample images that it classifies as labelled; None without images or trained weights.
-        agreement: percent of the sample images on which its first class is that of the same network in float32.
-        images: which those were.
         setup_s: seconds the runtime took to load or compile the network and to run it once.
         warnings: what to know before trusting the latency.
         device: ``"cpu"`` or ``"cuda"``.
@@ -71,9 +68,6 @@ class Cell:
     enqueue_ms: float | None = None
     overhead: dict[str, Any] | None = None
     baseline: str | None = None
-    top1: float | None = None
-    agreement: float | None = None
-    images: str | None = None
     setup_s: float | None = None
     warnings: list[str] = field(default_factory=list)
     device: str | None = None

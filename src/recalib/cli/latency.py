@@ -37,7 +37,7 @@ class Arguments:
     batches: tuple[int, ...] = (1,)
     """Images in one forward pass."""
     precisions: tuple[str, ...] = ("fp32",)
-    """fp32, tf32, bf16, fp16, int8."""
+    """fp32, tf32 (NVIDIA GPUs), bf16, fp16."""
     runtimes: tuple[str, ...] = ("eager", "onnxruntime", "openvino")
     """Names, or all; what is not installed or has no device is recorded as unsupported."""
     protocol: str = "clean"

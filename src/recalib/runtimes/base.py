@@ -4,7 +4,7 @@ import importlib.util
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from recalib.errors import RecalibError
 from recalib.runtimes.protocol import Protocol
 
-# how a network computes, and what PyTorch holds it in: int8 is made from float32 by quantisation after training
+# how a network computes, and what PyTorch holds it in
 DTYPES = {
     "fp32": torch.float32,
     "tf32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
-    "int8": torch.float32,
 }
 
 
@@ -36,14 +35,12 @@ class Settings:
         threads: of the CPU, for one forward pass.
         device: where PyTorch runs; other runtimes use the CPU if they know no such device.
         protocol: what is inside the timed region.
-        calibration: images (M, 3, H, W) that tell quantisation the range of activations; None for noise.
     """
 
     precision: str
     threads: int
     device: torch.device
     protocol: Protocol
-    calibration: Tensor | None = field(default=None, compare=False, repr=False)
 
     @property
     def dtype(self) -> torch.dtype:
