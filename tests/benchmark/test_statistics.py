@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from recalib.benchmark.statistics import ratio_interval
+from recalib.benchmark.statistics import distinguishable, ratio_interval
 
 
 def interleaved(rng, rounds=20, ratio=1.05, own=0.01, shared=0.0):
@@ -60,3 +60,20 @@ def test_the_same_samples_give_the_same_interval_and_a_network_is_exactly_as_fas
 
 def test_the_papers_protocol_compares_minima():
     assert ratio_interval([6.0, 9.0, 9.0], [5.0, 4.0, 5.0], np.min).ratio == 1.5
+
+
+def test_what_differs_is_told_apart_and_what_does_not_is_not():
+    rng = np.random.default_rng(5)
+    verdicts = distinguishable([interleaved(rng, ratio=ratio) for ratio in (1.05, 1.0, 1.0, 1.05)])
+    assert [differs for _, differs in verdicts] == [True, False, False, True]
+
+
+def test_among_many_equal_pairs_hardly_any_is_called_different():
+    rng = np.random.default_rng(6)
+    groups = [distinguishable([interleaved(rng, ratio=1.0) for _ in range(12)]) for _ in range(100)]
+    assert np.mean([any(differs for _, differs in group) for group in groups]) <= 0.12  # 0.05, three deviations
+
+
+def test_a_network_does_not_differ_from_itself_and_five_rounds_are_too_few():
+    assert distinguishable([([1.0, 2.0], [1.0, 2.0])]) == [(1.0, False)]
+    assert not distinguishable([([2.0, 4.0, 6.0, 8.0, 10.0], [1.0, 1.0, 1.0, 1.0, 1.0])])[0][1]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from recalib.benchmark.sizes import Size
 from recalib.errors import RecalibError
 
 Status = Literal["ok", "oom", "unsupported", "failed"]
@@ -26,9 +27,9 @@ class Cell:
         module: name of the attention module, ``"baseline"`` for none.
         runtime: name of the runtime.
         deployed: whether the network went through `recalib.deploy`.
-        size: side of the square input in pixels.
+        size: side of the square input in pixels, or (H, W).
         batch: images in one forward pass.
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        precision: a name in `recalib.runtimes.DTYPES`.
         protocol: of the timing, ``"clean"`` or ``"paper"``.
         machine: fingerprint of the machine, see `fingerprint`.
         status: ``"ok"``, ``"oom"``, ``"unsupported"`` or ``"failed"``; only the first has a latency.
@@ -39,7 +40,8 @@ class Cell:
         latency_ms: ``{"median", "min", "samples"}``; one sample a round, paired with the other cells of the run.
         enqueue_ms: median time until the work was queued on a GPU; None on a CPU.
         overhead: ``{"ratio", "low", "high"}`` of the latency to that of the same network without attention, in the
-            same runtime and run, in its faster form.
+            same runtime and run, in its faster form; with ``"p"`` and ``"distinguishable"``, see
+            `recalib.benchmark.statistics.distinguishable`.
         baseline: which form that was: ``"deployed"`` or ``"undeployed"``.
         setup_s: seconds the runtime took to load or compile the network and to run it once.
         warnings: what to know before trusting the latency.
@@ -52,7 +54,7 @@ class Cell:
     module: str
     runtime: str
     deployed: bool
-    size: int
+    size: Size
     batch: int
     precision: str
     protocol: str
@@ -64,7 +66,7 @@ class Cell:
     bytes_moved: int | None = None
     latency_ms: dict[str, Any] | None = None
     enqueue_ms: float | None = None
-    overhead: dict[str, float] | None = None
+    overhead: dict[str, Any] | None = None
     baseline: str | None = None
     setup_s: float | None = None
     warnings: list[str] = field(default_factory=list)
@@ -150,6 +152,8 @@ class CellFile:
 def _cell(value: Any) -> Cell:
     """The cell of a line, checked as far as others rely on it."""
     cell = Cell(**value)
+    if isinstance(cell.size, list):
+        cell.size = tuple(cell.size)
     hash(cell.key)
     if cell.status not in get_args(Status):
         raise ValueError(f"status {cell.status!r}")

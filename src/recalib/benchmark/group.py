@@ -14,7 +14,8 @@ from recalib.benchmark.cells import Cell
 from recalib.benchmark.cost import Cost
 from recalib.benchmark.networks import Network, cost_in, seeded
 from recalib.benchmark.published import BASELINE
-from recalib.benchmark.statistics import ratio_interval
+from recalib.benchmark.sizes import sides
+from recalib.benchmark.statistics import distinguishable, ratio_interval
 from recalib.deploy import deploy
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runtimes import Runtime, Session, Settings, timer
@@ -25,7 +26,8 @@ from recalib.runtimes.timer import Sample
 Progress = Callable[[str, int, int], None]  # what is being done, and how many steps of how many are done
 # largest difference to float64 over the largest output; random ResNets, MobileNetV2 and EfficientNet differ by
 # 2e-6, 6e-3 and 4e-2 at most; where their attention is lost, by 6e-2 (AB) to 6
-TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
+TOLERANCE = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 1e-1}
+PREPARING = "preparing"
 WEIGHT_COPIES = 4  # the network, its deployed form, its export and what the runtime makes of it
 ACTIVATION_COPIES = 3  # of what the layer that moves most reads and writes: its block's other maps, a runtime's arena
 
@@ -64,7 +66,7 @@ def measure(
     name = f"{candidates[0].cell.model} in {runtime.name}"
     for done, candidate in enumerate(candidates):
         form = "deployed" if candidate.cell.deployed else "as inserted"
-        progress(f"{name}: preparing {candidate.network.module}, {form}", done, len(candidates))
+        progress(f"{name}: {PREPARING} {candidate.network.module}, {form}", done, len(candidates))
         with _recorded(candidate.cell):
             session = _prepare(candidate, runtime, settings)
             timer.warm_up(session, settings.protocol.warm_up_s)
@@ -90,13 +92,14 @@ def conclude(candidates: Sequence[Candidate], protocol: Protocol) -> list[Cell]:
         candidate.cell.warnings = timer.warnings_for(candidate.samples)
     for candidate in timed:
         _set_overhead(candidate.cell, [one.cell for one in timed], protocol)
+    _tell_apart([one.cell for one in timed])
     return [one.cell for one in candidates if one in timed or one.cell.status != "ok"]
 
 
 def _prepare(candidate: Candidate, runtime: Runtime, settings: Settings) -> Session:
     runtime.require()
     cell, network = candidate.cell, candidate.network.made()
-    shape = (cell.batch, 3, cell.size, cell.size)
+    shape = (cell.batch, 3, *sides(cell.size))
     counted = candidate.network.cost(shape, settings.dtype)
     _check_memory(counted, settings)
     if cell.deployed:
@@ -106,8 +109,7 @@ def _prepare(candidate: Candidate, runtime: Runtime, settings: Settings) -> Sess
     cell.params, cell.macs, cell.bytes_moved = counted.params, counted.macs, counted.bytes_moved
     images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     session = runtime.prepare(network, images, settings)
-    rounding = "fp16" if settings.tf32 else settings.precision  # TF32 has as many digits
-    _check_output(session.output(), candidate.network, images, TOLERANCE[rounding])
+    _check_output(session.output(), candidate.network, images, TOLERANCE[settings.precision])
     cell.setup_s, cell.device, cell.layout = session.setup_s, session.device, session.layout
     return session
 
@@ -161,6 +163,26 @@ def _set_overhead(cell: Cell, cells: Sequence[Cell], protocol: Protocol) -> None
         interval = ratio_interval(cell.latency_ms["samples"], fastest.latency_ms["samples"], protocol.statistic)
         cell.overhead = interval._asdict()
         cell.baseline = "deployed" if fastest.deployed else "undeployed"
+
+
+def _tell_apart(cells: Sequence[Cell]) -> None:
+    """Say which overheads differ from none, corrected for as many tests as there are in the group."""
+    tested = [cell for cell in cells if cell.overhead is not None and cell.latency_ms is not None]
+    pairs = [(cell, _reference(cell, cells)) for cell in tested]
+    others = [(cell, plain) for cell, plain in pairs if cell is not plain]
+    verdicts = distinguishable(
+        [(cell.latency_ms["samples"], plain.latency_ms["samples"]) for cell, plain in others]  # type: ignore[index]
+    )
+    for cell in tested:
+        cell.overhead |= {"p": 1.0, "distinguishable": False}  # type: ignore[operator]
+    for (cell, _), (p, differs) in zip(others, verdicts, strict=True):
+        cell.overhead |= {"p": p, "distinguishable": differs}  # type: ignore[operator]
+
+
+def _reference(cell: Cell, cells: Sequence[Cell]) -> Cell:
+    """The cell that another one's overhead is over."""
+    form = cell.baseline == "deployed"
+    return next(one for one in cells if (one.model, one.module, one.deployed) == (cell.model, BASELINE, form))
 
 
 @contextmanager

@@ -1,14 +1,22 @@
-"""What samples say: their median and minimum, and how sure the ratio of two networks' latencies is."""
+"""What samples say: their median and minimum, how sure the ratio of two latencies is, and whether they differ.
+
+Cells carry it as ``overhead["distinguishable"]: bool``, corrected within (model, runtime, size, batch, precision): what
+a page shows grey is where it is False.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import false_discovery_control, wilcoxon
 
 from recalib.runtimes.protocol import Statistic
 
 RESAMPLES = 2000  # the ends of a 95 % interval then move by about 2 % of its width from seed to seed
+
+
+FALSE_DISCOVERIES = 0.05  # the share of "these differ" that may be wrong, over a group
 
 
 class Interval(NamedTuple):
@@ -43,6 +51,30 @@ def ratio_interval(
     drawn = np.random.default_rng(seed).integers(pairs.shape[1], size=(RESAMPLES, pairs.shape[1]))
     low, high = np.quantile(_ratio(pairs[:, drawn], statistic), (0.025, 0.975))
     return Interval(float(_ratio(pairs, statistic)), float(low), float(high))
+
+
+def distinguishable(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[tuple[float, bool]]:
+    """Which pairs of latencies differ, when many are tested at once.
+
+    Each pair: the two-sided Wilcoxon signed-rank test of the logarithms' differences, round by round, which assumes no
+    distribution and lets what disturbs a whole round cancel. All of them: Benjamini and Hochberg 1995, so that among
+    those called different at most `FALSE_DISCOVERIES` are expected not to be. With five rounds nothing can be told
+    apart (p >= 0.0625).
+
+    Args:
+        pairs: latencies of a network and of its baseline in the same rounds, all of one interleaved run.
+
+    Returns:
+        For each pair the adjusted p value and whether it is small enough.
+    """
+    if not pairs:
+        return []
+    adjusted = false_discovery_control([_p_value(np.log(a) - np.log(b)) for a, b in pairs], method="bh")
+    return [(float(p), bool(p <= FALSE_DISCOVERIES)) for p in adjusted]
+
+
+def _p_value(differences: NDArray[np.float64]) -> float:
+    return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 
 def _ratio(pairs: NDArray[np.float64], statistic: Statistic) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "accuracy of a checkpoint or run, with its uncertainty, and against another",
     "export": "a network as a file for ONNX Runtime, OpenVINO or torch.export, checked by running it",
     "finetune": "put attention into a trained network and fine-tune it, as the paper's Table 3",
+    "latency": "time networks over a grid of sizes, batches, precisions and runtimes, resumable",
     "modules": "the catalogue of channel attention modules",
     "recommend": "the most accurate network within a budget, from times measured here",
     "report": "figures and one interactive page of anything measured or trained",

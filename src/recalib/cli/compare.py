@@ -1,25 +1,20 @@
 """`recalib compare`: measure every module on a network and recommend one."""
 
-import os
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import rich.progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from recalib.benchmark.advice import advise
-from recalib.benchmark.compare import MODULES, RUNTIMES, Comparison, compare
-from recalib.benchmark.group import Progress
+from recalib.benchmark.compare import MODULES, RUNTIMES, compare
+from recalib.benchmark.runner import Comparison
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
+from recalib.cli.measuring import progress_bar, stoppable
 from recalib.errors import WorkFailed
 from recalib.report import terminal_table, write_page
 
@@ -64,7 +59,7 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Run `recalib compare`; returns the exit status."""
     args = parse(Arguments, argv, "recalib compare", config=(FlagCreatePairsOff,))
-    with _stoppable() as check, _progress(check) as progress:
+    with stoppable() as check, progress_bar(check) as progress:
         comparison = compare(
             args.models,
             args.modules,
@@ -111,46 +106,3 @@ def _machine_line(machine: dict[str, Any]) -> str:
         if name in machine["versions"]
     )
     return f"{machine['device']}, {machine['threads']} threads, {machine['precision']}, {machine['layout']}; {versions}"
-
-
-@contextmanager
-def _stoppable() -> Iterator[Callable[[], None]]:
-    """Let the first Ctrl-C or SIGTERM stop at the next step, and only a second one at once.
-
-    An exception out of the blue would be lost where Python ignores them, in finalizers, and could tear a line in two.
-
-    Yields:
-        What is to be called at every step.
-    """
-    received: list[int] = []
-
-    def stop(number: int, _: object) -> None:
-        received.append(number)
-        os.write(2, b"recalib: stopping after this step; again to stop at once\n")
-        if len(received) > 1:
-            raise KeyboardInterrupt
-
-    def check() -> None:
-        if received:
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield check
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(check: Callable[[], None]) -> Iterator[Progress]:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    console = Console(stderr=True)
-    with rich.progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("making networks", total=None)
-
-        def show(what: str, done: int, of: int) -> None:
-            bar.update(task, description=what, completed=done, total=of)
-            check()
-
-        yield show

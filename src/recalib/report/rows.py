@@ -63,7 +63,11 @@ def overhead_cell(cell: Cell | None) -> str:
 
 def is_reference(cell: Cell) -> bool:
     """Whether this is the plain network in its fastest form, to which overheads refer."""
-    return cell["module"] == BASELINE and cell["overhead"] is not None and set(cell["overhead"].values()) == {1.0}
+    return (
+        cell["module"] == BASELINE
+        and cell["overhead"] is not None
+        and cell["overhead"]["low"] == cell["overhead"]["high"] == 1.0
+    )
 
 
 def setting(cells: Sequence[Cell]) -> str:

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from recalib.errors import RecalibError
 from recalib.runtimes.protocol import Protocol
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# how a network computes, and what PyTorch holds it in
+DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
 class Unsupported(RecalibError):
@@ -25,7 +31,7 @@ class Settings:
     """How sessions run.
 
     Attributes:
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        precision: a name in `DTYPES`.
         threads: of the CPU, for one forward pass.
         device: where PyTorch runs; other runtimes use the CPU if they know no such device.
         protocol: what is inside the timed region.
@@ -43,8 +49,8 @@ class Settings:
 
     @property
     def tf32(self) -> bool:
-        """Whether float32 convolutions round their operands to TF32, as PyTorch has it by default on a GPU."""
-        return self.precision == "fp32" and self.device.type == "cuda" and torch.backends.cudnn.allow_tf32
+        """Whether float32 convolutions and products round their operands to TF32."""
+        return self.precision == "tf32"
 
 
 class Session(ABC):
@@ -75,6 +81,12 @@ class Runtime(ABC):
     """Something that runs networks; `recalib.runtimes.RUNTIMES` lists them by name."""
 
     name: ClassVar[str]
+    untried: ClassVar[str] = ""  # what of it nobody has run yet; said wherever its results are shown
+
+    @property
+    def target(self) -> str:
+        """The target of `recalib.deploy` that suits it: another runtime's name where this one is a mode of that."""
+        return self.name
 
     @property
     def target(self) -> str:
@@ -128,3 +140,14 @@ def not_installed(packages: Iterable[str], extra: str) -> str | None:
     """A line that names what is not installed and the command that installs it, or None."""
     absent = [name for name in packages if importlib.util.find_spec(name) is None]
     return f"{', '.join(absent)} not installed: pip install 'recalib[{extra}]'" if absent else None
+
+
+def require_precision(runtime: str, settings: Settings, supported: Iterable[str]) -> None:
+    """Do nothing if a runtime computes in the precision of the settings.
+
+    Raises:
+        Unsupported: naming those in which it does.
+    """
+    if settings.precision not in (names := list(supported)):
+        have = ", ".join(names)
+        raise Unsupported(f"{runtime} has no {settings.precision} on this {settings.device.type}; it has {have}")

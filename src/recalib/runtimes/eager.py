@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recalib.runtimes.base import Runtime, Session, Settings
+from recalib.runtimes.base import Runtime, Session, Settings, require_precision
 
 
 class EagerSession(Session):
     """A copy of the network in the settings' device, precision and layout."""
 
     def __init__(self, model: nn.Module, example: Tensor, settings: Settings) -> None:
+        require_precision("PyTorch", settings, _precisions(settings.device))
         protocol, device = settings.protocol, settings.device
         memory_format = torch.channels_last if protocol.channels_last else torch.contiguous_format
         dtype = settings.dtype if protocol.bound else torch.float32
@@ -37,6 +38,10 @@ class EagerSession(Session):
     def output(self) -> Tensor:
         """What the last `run` gave, on the CPU."""
         return self._output.detach().cpu()
+
+
+def _precisions(device: torch.device) -> tuple[str, ...]:
+    return ("fp32", "tf32", "bf16", "fp16") if device.type == "cuda" else ("fp32", "bf16", "fp16")
 
 
 class Eager(Runtime):

@@ -38,7 +38,7 @@ def describe(settings: Settings) -> dict[str, Any]:
         "os": _os(),
         "python": platform.python_version(),
         "versions": _versions(LIBRARIES),
-        "precision": settings.precision + " (TF32 convolutions)" * settings.tf32,
+        "precision": settings.precision,
         "layout": f"{_layout(settings)} (PyTorch), runtime's own (others)",
         "protocol": settings.protocol.name,
     }

@@ -78,6 +78,6 @@ def _on_gpu(device: torch.device) -> bool:
 
 def _dtype(settings: Settings) -> torch.dtype:
     supported = (torch.float32, torch.float16) if _on_gpu(settings.device) else (torch.float32,)
-    if settings.dtype not in supported:
+    if settings.dtype not in supported or settings.tf32:
         raise Unsupported(f"onnxruntime has no {settings.precision} convolutions on this device; use --precision fp32")
     return settings.dtype

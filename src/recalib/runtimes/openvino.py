@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recalib.runtimes.base import Runtime, Session, Settings, Unsupported, not_installed
+from recalib.runtimes.base import Runtime, Session, Settings, Unsupported, not_installed, require_precision
 from recalib.runtimes.export import ONNX_PACKAGES, to_onnx
 
 PRECISIONS = {"fp32": ("f32", "FP32"), "bf16": ("bf16", "BF16"), "fp16": ("f16", "FP16")}  # hint, capability
@@ -18,6 +18,7 @@ class OpenVINOSession(Session):
     def __init__(self, network: bytes, example: Tensor, settings: Settings) -> None:
         import openvino
 
+        require_precision("openvino", settings, PRECISIONS)
         hint, capability = PRECISIONS[settings.precision]
         if capability not in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise Unsupported(f"openvino does not compute in {settings.precision} on this CPU; use --precision fp32")

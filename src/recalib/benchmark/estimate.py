@@ -1,0 +1,52 @@
+"""How long a group will take, roughly, so that nobody starts by mistake what takes a night."""
+
+import functools
+import time
+from typing import TYPE_CHECKING
+
+import torch
+
+from recalib.benchmark import networks
+from recalib.benchmark.cost import cost
+from recalib.benchmark.runner import Group
+from recalib.benchmark.sizes import sides
+from recalib.runtimes.protocol import find_protocol
+from recalib.runtimes.timer import BUDGET_S, FEWEST_ROUNDS, MOST_ROUNDS
+
+if TYPE_CHECKING:
+    from recalib.benchmark.grid import Grid
+
+START_S = 6.0  # a process that imports PyTorch and makes its networks
+# seconds to make one network ready: seen for ResNet-18 and MobileNetV2 on two cores, exports and checks included
+SETUP_S = {"eager": 1.5, "compile": 15.0, "onnxruntime": 5.0, "openvino": 6.0, "tensorrt": 60.0}
+
+
+def seconds_of(group: Group, grid: "Grid") -> float:
+    """Seconds to measure a group: start, set-up and warm-up of every network, and the rounds that its budget gives."""
+    first = group.cells[0]
+    height, width = sides(first.size)
+    macs = sum(_macs(cell.model) for cell in group.cells) * first.batch * height * width / 224**2
+    round_s = macs / _macs_a_second(torch.get_num_threads())
+    rounds = grid.rounds or find_protocol(grid.protocol).rounds
+    by_budget = min(max(BUDGET_S, FEWEST_ROUNDS * round_s), MOST_ROUNDS * round_s)
+    setup = next((s for name, s in reversed(SETUP_S.items()) if group.runtime.startswith(name)), 5.0)
+    warm_up = find_protocol(grid.protocol).warm_up_s
+    return START_S + len(group.cells) * (setup + warm_up) + 3 * round_s + (rounds * round_s if rounds else by_budget)
+
+
+@functools.cache
+def _macs(model: str) -> int:
+    """Multiply-adds of the plain network for one image of 224 x 224 pixels: attention adds next to none."""
+    return cost(networks.backbone(model), (1, 3, 224, 224)).macs
+
+
+@functools.cache
+def _macs_a_second(threads: int) -> float:
+    """What this machine does in a middle layer of a ResNet, and half of it, since other layers do worse."""
+    layer, x = torch.nn.Conv2d(128, 128, 3, padding=1, bias=False), torch.randn(1, 128, 28, 28)
+    with torch.inference_mode():
+        layer(x)
+        start = time.perf_counter()
+        for _ in range(20):
+            layer(x)
+    return 0.5 * 20 * 128 * 128 * 9 * 28 * 28 / (time.perf_counter() - start)

@@ -1,0 +1,113 @@
+"""`recalib latency`: a grid of networks, modules, sizes, batches, precisions and runtimes."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from recalib.benchmark.compare import MODULES
+from recalib.benchmark.grid import Grid, latency
+from recalib.benchmark.runner import Comparison
+from recalib.benchmark.sizes import parse_size
+from recalib.cli.arguments import parse
+from recalib.cli.json_file import write_json
+from recalib.cli.measuring import progress_bar, stoppable
+from recalib.errors import WorkFailed
+from recalib.runtimes import RUNTIMES, find_runtime
+
+
+@dataclass
+class Arguments:
+    """Measure networks over a grid of settings, a process a group of cells, into OUT/latency.jsonl.
+
+    Says how long it may take before it starts. Killed at any moment, --resume loses no cell and repeats none.
+
+    Example: recalib latency resnet18 --modules eca se --sizes 224 320x192 --batches 1 8 --runtimes eager openvino
+    """
+
+    models: Annotated[Positional[tuple[str, ...]], arg(name="model", metavar="MODEL [MODEL ...]")]
+    """Networks: timm's names, torchvision:NAME, cifar_resnetN."""
+    modules: tuple[str, ...] = MODULES
+    """Attention modules; the plain network always runs."""
+    sizes: tuple[str, ...] = ("224",)
+    """Sides of the images in pixels, or HEIGHTxWIDTH."""
+    batches: tuple[int, ...] = (1,)
+    """Images in one forward pass."""
+    precisions: tuple[str, ...] = ("fp32",)
+    """fp32, tf32 (NVIDIA GPUs), bf16, fp16."""
+    runtimes: tuple[str, ...] = ("eager", "onnxruntime", "openvino")
+    """Names, or all; what is not installed or has no device is recorded as unsupported."""
+    protocol: str = "clean"
+    """clean: median, buffers in place, no autograd. paper: minimum of 100, autograd on, copies included."""
+    weights: Path | None = None
+    """Checkpoint for the one network; random weights by default, which take the same time."""
+    deeper: bool = False
+    """Time the next deeper plain network of each family along, as a reference."""
+    rounds: int | None = None
+    """Samples a cell; by default 10 to 100, as fit into a time budget."""
+    threads: int | None = None
+    """CPU threads; by default PyTorch's choice."""
+    minutes: float | None = None
+    """Start no group that would end later; --resume goes on with the rest."""
+    resume: bool = False
+    """Keep what is in OUT already."""
+    out: Path = Path("recalib-latency")
+    """Folder for the results."""
+    json: Path | None = None
+    """File for machine and cells as one JSON object."""
+
+
+def main(argv: list[str]) -> int:
+    """Run `recalib latency`; returns the exit status."""
+    args = parse(Arguments, argv, "recalib latency", config=(FlagCreatePairsOff,))
+    runtimes = tuple(RUNTIMES) if args.runtimes == ("all",) else args.runtimes
+    grid = Grid(
+        models=args.models,
+        modules=args.modules,
+        sizes=tuple(map(parse_size, args.sizes)),
+        batches=args.batches,
+        precisions=args.precisions,
+        runtimes=runtimes,
+        protocol=args.protocol,
+        weights=args.weights,
+        threads=args.threads,
+        rounds=args.rounds,
+        deeper=args.deeper,
+    )
+    seconds = None if args.minutes is None else 60 * args.minutes
+    with stoppable() as check, progress_bar(check) as progress:
+        found = latency(
+            grid,
+            out=args.out / "latency.jsonl",
+            resume=args.resume,
+            seconds=seconds,
+            announce=_announce,
+            progress=progress,
+        )
+    write_json(args.json, found.to_dict())
+    _show(found, args.out)
+    if not found.cells:
+        raise WorkFailed("stopped before anything was measured; --resume continues")
+    if found.interrupted:
+        print("recalib: not all is measured; --resume continues", file=sys.stderr)
+    return int(found.interrupted or all(cell.status != "ok" for cell in found.cells))
+
+
+def _announce(groups: int, cells: int, seconds: float) -> None:
+    print(f"recalib: {cells} cells in {groups} groups, about {seconds / 60:.1f} min", file=sys.stderr)
+
+
+def _show(found: Comparison, out: Path) -> None:
+    console = Console()
+    done = sum(cell.status == "ok" for cell in found.cells)
+    console.print(f"{done} of {len(found.cells)} cells measured: {out / 'latency.jsonl'}", soft_wrap=True)
+    for reason in dict.fromkeys(
+        f"{cell.runtime}: {cell.status}: {cell.message}" for cell in found.cells if cell.message
+    ):
+        console.print(reason, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for name in dict.fromkeys(cell.runtime for cell in found.cells):
+        if note := find_runtime(name).untried:
+            console.print(f"{name}: {note}", highlight=False, markup=False, soft_wrap=True)
