@@ -7,6 +7,7 @@ import pytest
 from recalib.cli import COMMANDS, main
 
 FIRST = {
+    "export": ["resnet18"],
     "detect": ["check", "x"],
     "train": ["cifar-paper"],
     "cost": ["resnet18"],

@@ -112,7 +112,7 @@ def measure_training(
 
 def _prepared(candidate: Candidate, settings: Settings) -> Session:
     cell = candidate.cell
-    images = torch.randn((cell.batch, 3, cell.size, cell.size), generator=torch.Generator().manual_seed(1))
+    images = torch.randn((cell.batch, 3, *sides(cell.size)), generator=torch.Generator().manual_seed(1))
     start, held = time.perf_counter(), _held(settings.device)
     session = TrainingSession(
         candidate.network.made(), images, settings, compiled=cell.runtime == COMPILED, fused=cell.deployed

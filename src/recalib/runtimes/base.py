@@ -88,11 +88,6 @@ class Runtime(ABC):
         """The target of `recalib.deploy` that suits it: another runtime's name where this one is a mode of that."""
         return self.name
 
-    @property
-    def target(self) -> str:
-        """What `recalib.deploy` calls it; its name, unless it runs what is deployed for another."""
-        return self.name
-
     def missing(self) -> str | None:
         """Why this runtime cannot be used on this machine, with the command that mends it; None if it can."""
         return None
