@@ -15,6 +15,7 @@ from recalib.benchmark.cells import Cell
 from recalib.benchmark.group import Candidate, Progress, conclude
 from recalib.benchmark.networks import Network
 from recalib.benchmark.published import BASELINE
+from recalib.benchmark.sizes import sides
 from recalib.runtimes import Session, Settings, timer
 from recalib.runtimes.compile import with_own_code
 from recalib.runtimes.memory import is_out_of_memory
