@@ -33,9 +33,9 @@ def test_a_killed_grid_continues_without_losing_a_cell_or_measuring_one_twice(tm
     process.kill()
     process.communicate()
     kept = cells(tmp_path)
-    resumed = recalib(*ARGUMENTS, "--out", tmp_path, "--resume")
-    resumed.communicate(timeout=200)
-    assert resumed.returncode == 0
+    again = recalib(*ARGUMENTS, "--out", tmp_path, "--resume")
+    _, stderr = again.communicate(timeout=200)
+    assert again.returncode == 0, stderr
     found = cells(tmp_path)
     assert found[: len(kept)] == kept
     keys = [(json.dumps(cell["size"]), cell["batch"], cell["module"], cell["deployed"]) for cell in found]
