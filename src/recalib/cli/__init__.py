@@ -14,6 +14,7 @@ COMMANDS = {
     "export": "a network as a file for ONNX Runtime, OpenVINO or torch.export, checked by running it",
     "finetune": "put attention into a trained network and fine-tune it, as the paper's Table 3",
     "modules": "the catalogue of channel attention modules",
+    "predict": "what a network takes images for, with a sheet of the pictures",
     "train": "train a network by a recipe, into a run folder that can be resumed",
 }
 
