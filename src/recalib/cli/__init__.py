@@ -15,6 +15,7 @@ COMMANDS = {
     "finetune": "put attention into a trained network and fine-tune it, as the paper's Table 3",
     "modules": "the catalogue of channel attention modules",
     "predict": "what a network takes images for, with a sheet of the pictures",
+    "recommend": "which network and module to use within a budget, from times on this machine",
     "train": "train a network by a recipe, into a run folder that can be resumed",
 }
 
