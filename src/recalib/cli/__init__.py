@@ -17,6 +17,7 @@ COMMANDS = {
     "finetune": "put attention into a trained network and fine-tune it, as the paper's Table 3",
     "latency": "time networks over a grid of sizes, batches, precisions and runtimes, resumable",
     "modules": "the catalogue of channel attention modules",
+    "predict": "what a network takes images for, with a sheet of the pictures",
     "recommend": "the most accurate network within a budget, from times measured here",
     "report": "figures and one interactive page of anything measured or trained",
     "train": "train a network by a recipe, into a run folder that can be resumed",

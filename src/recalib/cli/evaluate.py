@@ -22,7 +22,7 @@ class Arguments:
     """Flags of the command.
 
     Attributes:
-        checkpoint: a file in a format that is known here, or a run's folder.
+        checkpoint: a file in a format that is known here, one of recalib export, or a run's folder.
         data: folder with cifar-10-batches-bin or -py, cifar-100-binary or -python, or ImageNet's val.
         against: another checkpoint or run, compared image by image (McNemar's test).
         model: the network, where the checkpoint does not tell it.

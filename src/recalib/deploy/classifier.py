@@ -1,5 +1,6 @@
 """A classifier ready for images, with labels and preprocessing: from a checkpoint, a name, or an exported file."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recalib.data.pictures import read_batch
 from recalib.deploy.about import CIFAR_SIDE, CROP, About, label_names
 from recalib.deploy.formats import Run, format_of
 from recalib.errors import RecalibError
@@ -88,6 +90,33 @@ def open_classifier(
         insert_(network, attention)
     about = _about(network, str(source), attention or "", None, {}, size)
     return Classifier(network.eval(), about, "untrained")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of one image, most probable first, as pairs of name and probability."""
+
+    file: Path
+    classes: tuple[tuple[str, float], ...]
+
+
+def classify(classifier: Classifier, files: Iterable[Path], most: int = 5) -> Iterator[Prediction]:
+    """Classify image files one after the other.
+
+    Args:
+        classifier: its labels and preprocessing are used.
+        files: images.
+        most: so many classes an image.
+
+    Raises:
+        RecalibError: naming a file that cannot be read.
+    """
+    about = classifier.about
+    for file in files:
+        with torch.inference_mode():
+            logits = classifier.network(read_batch([file], about.size, about.crop, about.normalization))
+        found = logits.float().softmax(1)[0].topk(min(most, logits.shape[1]))
+        yield Prediction(file, tuple((about.name(int(i)), float(p)) for p, i in zip(*found, strict=True)))
 
 
 def open_exported(path: Path, size: tuple[int, int] | None = None) -> Classifier:

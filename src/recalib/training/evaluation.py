@@ -8,6 +8,8 @@ import torch
 from rich.progress import track
 
 from recalib.data import normalization_name
+from recalib.deploy.classifier import Classifier, open_exported
+from recalib.deploy.formats import format_of
 from recalib.errors import RecalibError
 from recalib.models import create_model
 from recalib.runs.folder import weights_of
@@ -50,15 +52,15 @@ def evaluate(
     workers: int = 4,
     device: torch.device | None = None,
 ) -> Evaluation:
-    """Evaluate a checkpoint, or the weights that a run ended with.
+    """Evaluate a checkpoint, the weights that a run ended with, or a file of `recalib export`.
 
     Args:
-        checkpoint: a file in any format that `load_checkpoint` reads, or a run's folder.
+        checkpoint: a file in any format that `load_checkpoint` reads, an exported one, or a run's folder.
         data: folder of CIFAR's official files, or with ImageNet's ``val``.
         model: the network, where the checkpoint does not tell it.
         normalization: of the input, instead of what the checkpoint tells.
         dataset: by default what the folder holds.
-        image_size: of ImageNet.
+        image_size: of ImageNet; a file exported for one size is evaluated at that.
         limit: on so many images only.
         workers: processes that read images.
         device: by default the best this machine has.
@@ -67,13 +69,17 @@ def evaluate(
         RecalibError: for a checkpoint or data that cannot be read, or that do not belong together.
     """
     file = weights_of(checkpoint)
-    seen, dataset = inspect_checkpoint(file), dataset or dataset_in(data)
+    exported = open_exported(file) if format_of(file) else None
+    seen = _seen(exported) if exported else inspect_checkpoint(file)
+    dataset = dataset or dataset_in(data)
+    if exported and not exported.about.dynamic:
+        image_size = _side(exported, file)
     told = normalization_name(*seen.normalization) if seen.normalization else None
     form = normalization or told or ("imagenet" if dataset == "imagenet" else "cifar")
     recipe = Recipe(dataset=dataset, normalization=form, image_size=image_size, limit=limit)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batches, classes = open_test(data, recipe, device, workers=workers)
-    network = _load(file, seen, model, len(classes)).to(device)
+    network = _load(file, seen, model, len(classes), exported).to(device)
     shown = track(batches, f"evaluating {checkpoint.name}", len(batches), transient=True, disable=not _terminal())
     predictions = predict(network, shown)
     facts = {
@@ -85,9 +91,30 @@ def evaluate(
     return Evaluation(facts, predictions, classes, list(getattr(batches, "unreadable", [])))
 
 
-def _load(file: Path, seen: CheckpointInfo, model: str | None, classes: int) -> torch.nn.Module:
+def _seen(exported: Classifier) -> CheckpointInfo:
+    """What an exported file tells, as a checkpoint would."""
+    about = exported.about
+    return CheckpointInfo(
+        format=exported.form, source="recalib export", architecture=about.model, attention=about.attention or None,
+        modules=0, kernels=None, num_classes=len(about.labels) or None, normalization=(about.mean, about.std),
+        missing=(), unexpected=(), differing=(), metadata={},
+    )  # fmt: skip
+
+
+def _side(exported: Classifier, file: Path) -> int:
+    height, width = exported.about.size
+    if height != width:
+        raise RecalibError(f"{file.name} holds for {height}x{width}; test images are square")
+    return height
+
+
+def _load(
+    file: Path, seen: CheckpointInfo, model: str | None, classes: int, exported: Classifier | None
+) -> torch.nn.Module:
     if seen.num_classes not in (None, classes):
         raise RecalibError(f"{file.name} tells {seen.num_classes} classes apart, the data has {classes}")
+    if exported:
+        return exported.network
     if model is None and seen.architecture is None:
         raise RecalibError(f"{file.name} does not tell its network; name it with --model")
     return load_checkpoint(file, model=create_model(model, num_classes=classes) if model else None)

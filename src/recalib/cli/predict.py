@@ -1,0 +1,81 @@
+"""``recalib predict``: what a network takes images for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.progress import track
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from recalib.cli.arguments import parse
+from recalib.cli.json_file import write_json
+from recalib.data.pictures import image_files
+from recalib.deploy.classifier import Classifier, Prediction, classify, open_classifier
+from recalib.errors import RecalibError
+from recalib.report.sheet import write_sheet
+from recalib.training.network import weights_of
+
+
+@dataclass
+class Arguments:
+    """Classify images with a checkpoint, a run, or a file of recalib export.
+
+    Example: recalib predict photos/ --checkpoint mobilenet.onnx --out sheet.png
+    """
+
+    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGES")]
+    """Images, and folders of images."""
+    checkpoint: Path
+    """A checkpoint of ours or another project's, a run's folder, or an exported .onnx, .xml or .pt2."""
+    model: str | None = None
+    """The network of a checkpoint that does not tell it."""
+    size: tuple[int, int] | None = None
+    """H and W to classify at; by default those the network was made for."""
+    out: Path | None = None
+    """Draw a sheet of the pictures with their classes here (.png)."""
+    json: Path | None = None
+    """Write the predictions here, for machines."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    given = parse(Arguments, argv, "recalib predict", config=(FlagCreatePairsOff,))
+    files = [file for path in given.images for file in _files(path)]
+    if not files:
+        raise RecalibError("which images? Name files or folders")
+    classifier = open_classifier(weights_of(given.checkpoint), model=given.model, size=given.size)
+    terminal = Console(stderr=True)
+    shown = track(
+        classify(classifier, files), "classifying", len(files), console=terminal, transient=True,
+        disable=not terminal.is_terminal,
+    )  # fmt: skip
+    predictions = list(shown)
+    for prediction in predictions:
+        _say(prediction)
+    if given.out is not None:
+        write_sheet(given.out, predictions, classifier.about)
+        print(given.out)
+    write_json(given.json, _results(given, classifier, predictions))
+    return 0
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise RecalibError(f"{path}: there is no such file or folder")
+    return image_files(path) if path.is_dir() else [path]
+
+
+def _say(prediction: Prediction) -> None:
+    classes = ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in prediction.classes)
+    print(f"{prediction.file}: {classes}")
+
+
+def _results(given: Arguments, classifier: Classifier, predictions: list[Prediction]) -> dict[str, object]:
+    rows = [
+        {"file": str(one.file), "top": [{"name": name, "probability": p} for name, p in one.classes]}
+        for one in predictions
+    ]
+    about = classifier.about
+    told = {"model": about.model, "attention": about.attention, "size": about.size}
+    return {"checkpoint": str(given.checkpoint), "format": classifier.form, **told, "images": rows}
