@@ -112,19 +112,23 @@ def _cells(given: Arguments, models: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def own_accuracies(folder: Path) -> dict[Name, float]:
-    """Best top-1 of the runs in a folder, by model and module; the mean where several runs are alike.
+    """Top-1 that the runs in a folder ended with, by model and module; the mean where several runs are alike.
 
     Raises:
-        RecalibError: where the folder holds no run that has been evaluated.
+        RecalibError: where the folder holds no run that has been evaluated, or runs on several data sets.
     """
     found: dict[Name, list[float]] = defaultdict(list)
+    datasets: set[str] = set()
     for config in sorted(folder.rglob("config.json")):
         recipe = read_config(config).get("recipe", {})
         top1 = [row["top1"] for row in read_metrics(config.parent) if "top1" in row]
         if top1 and recipe.get("model"):
-            found[recipe["model"], recipe.get("attention") or BASELINE].append(max(top1))
+            found[recipe["model"], recipe.get("attention") or BASELINE].append(top1[-1])
+            datasets.add(str(recipe.get("dataset")))
     if not found:
         raise RecalibError(f"--runs {folder}: holds no run that has been evaluated")
+    if len(datasets) > 1:
+        raise RecalibError(f"--runs {folder}: accuracies on {' and '.join(sorted(datasets))} do not compare")
     return {name: mean(values) for name, values in found.items()}
 
 
