@@ -6,7 +6,7 @@ from typing import Any
 
 from recalib.benchmark import published
 from recalib.benchmark.advice import overhead_text
-from recalib.benchmark.published import BASELINE
+from recalib.benchmark.published import BASELINE, Source
 from recalib.benchmark.statistics import ratio_interval
 
 Cell = dict[str, Any]
@@ -132,25 +132,28 @@ def _options(cells: Sequence[Cell], own: Mapping[Name, float]) -> list[Option]:
         name = (cell["model"], cell["module"])
         if cell["status"] == "ok" and (name not in fastest or _median(cell) < _median(fastest[name])):
             fastest[name] = cell
-    return [_option(cell, own) for cell in fastest.values()]
+    measured = [module for _, module in fastest]
+    return [
+        _option(cell, _accuracy(model, module, own, published.best_source(model, measured)))
+        for (model, module), cell in fastest.items()
+    ]
 
 
 def _median(cell: Cell) -> float:
     return float(cell["latency_ms"]["median"])
 
 
-def _option(cell: Cell, own: Mapping[Name, float]) -> Option:
+def _option(cell: Cell, accuracy: tuple[float | None, str]) -> Option:
     samples, ms = cell["latency_ms"]["samples"], _median(cell)
     interval = ratio_interval(samples, [1.0] * len(samples))
-    top1, accuracy = _accuracy(cell["model"], cell["module"], own)
     return Option(
         cell["model"], cell["module"], cell["deployed"], ms, (interval.low, interval.high),
         cell["batch"] / ms * 1000, (cell["bytes_moved"] or 0) / 2**20, cell["params"] or 0, cell["overhead"],
-        top1, accuracy,
+        *accuracy,
     )  # fmt: skip
 
 
-def _accuracy(model: str, module: str, own: Mapping[Name, float]) -> tuple[float | None, str]:
+def _accuracy(model: str, module: str, own: Mapping[Name, float], source: Source | None) -> tuple[float | None, str]:
     if own:
         top1 = own.get((model, module))
         return top1, "your run" if top1 is not None else "no run of yours"
@@ -160,7 +163,6 @@ def _accuracy(model: str, module: str, own: Mapping[Name, float]) -> tuple[float
         return None, "no published accuracy that we know"
     if module == BASELINE:
         return plain.top1, ladder.label
-    source = published.best_source(model, [module])
     gain = published.gain(model, module, source) if source else None
     if source is None or gain is None:
         return None, "no published gain that we know"
