@@ -1,0 +1,91 @@
+"""`recalib export`, `predict` and `recommend` as a user calls them."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from recalib import save_checkpoint
+from recalib.cli import main
+from recalib.cli.recommend import quantity
+from recalib.errors import RecalibError
+from recalib.models import create_model
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(create_model("cifar_resnet20"), path, classes=[f"kind {i}" for i in range(10)])
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, colour in enumerate(("red", "navy")):
+        Image.new("RGB", (60, 40), colour).save(folder / f"{i}.png")
+    return folder
+
+
+def test_an_exported_file_predicts_what_its_checkpoint_does(checkpoint, photos, tmp_path):
+    file = tmp_path / "net.onnx"
+    assert main(["export", str(checkpoint), "--images", str(photos), "--out", str(file)]) == 0
+    results = []
+    for source in (checkpoint, file):
+        out = tmp_path / "p.json"
+        sheet = tmp_path / "sheet.png"
+        assert main(["predict", str(photos), "--checkpoint", str(source), "--json", str(out), "--out", str(sheet)]) == 0
+        results.append(json.loads(out.read_text())["images"])
+    for ours, exported in zip(*results, strict=True):
+        assert [t["name"] for t in ours["top"]] == [t["name"] for t in exported["top"]]
+        assert ours["top"][0]["name"].startswith("kind ")
+        assert [t["probability"] for t in ours["top"]] == pytest.approx(
+            [t["probability"] for t in exported["top"]], 1e-4
+        )
+    assert Image.open(sheet).size == (16 + 2 * 240, 16 + 224 + 20 * 6 + 16)
+
+
+def test_evaluation_of_an_exported_file_is_that_of_its_checkpoint(checkpoint, cifar, tmp_path):
+    file, results = tmp_path / "net.onnx", []
+    assert main(["export", str(checkpoint), "--dynamic", "--out", str(file)]) == 0
+    for source in (checkpoint, file):
+        out = tmp_path / "e.json"
+        flags = ["--normalization", "imagenet", "--data", str(cifar), "--limit", "200", "--json", str(out)]
+        assert main(["evaluate", "--checkpoint", str(source), *flags]) == 0
+        results.append(json.loads(out.read_text()))
+    assert results[0]["top1"] == results[1]["top1"]
+    assert results[0]["loss"] == pytest.approx(results[1]["loss"], 1e-5)
+    assert results[1]["format"] == "onnx"
+
+
+@pytest.mark.parametrize(
+    ("argv", "said", "code"),
+    [
+        (["predict", "nowhere.png", "--checkpoint", "CHECKPOINT"], "nowhere.png", 2),
+        (["export", "CHECKPOINT", "--out", "net.xml"], "ends in .onnx", 2),
+        (["export", "CHECKPOINT", "--to", "tensorrt"], "trtexec", 2),
+        (["export", "CHECKPOINT", "--tolerance", "0", "--out", "OUT.onnx"], "differs", 1),
+        (["export", "missing.pth"], "missing.pth is no file", 2),
+        (["recommend", "resnet"], "which budget", 2),
+        (["recommend", "--latency", "fast"], "'fast' is no limit", 2),
+        (["recommend", "--latency", "5ms", "--results", "none.jsonl"], "none.jsonl", 2),
+    ],
+)
+def test_mistakes_are_one_line(argv, said, code, checkpoint, tmp_path, capsys):
+    places = {"CHECKPOINT": str(checkpoint), "OUT.onnx": str(tmp_path / "o.onnx")}
+    assert main([places.get(word, word) for word in argv]) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_limits_are_read_with_their_units():
+    assert quantity("5ms", ("ms", "s")) == quantity("0.005s", ("ms", "s")) == quantity("5", ("ms", "s")) == 5
+    assert quantity("12M", ("k", "M")) == 12e6
+    assert quantity(None, ()) is None
+    for wrong in ("5kg", "-1", "0", "1.2.3ms"):
+        with pytest.raises(RecalibError, match="is no limit"):
+            quantity(wrong, ("ms",))
