@@ -26,7 +26,7 @@ def seconds_of(group: Group, grid: "Grid") -> float:
     first = group.cells[0]
     height, width = sides(first.size)
     macs = sum(_macs(cell.model) for cell in group.cells) * first.batch * height * width / 224**2
-    round_s = macs / _macs_a_second(torch.get_num_threads())
+    round_s = macs / _macs_a_second(grid.threads or torch.get_num_threads())
     rounds = grid.rounds or find_protocol(grid.protocol).rounds
     by_budget = min(max(BUDGET_S, FEWEST_ROUNDS * round_s), MOST_ROUNDS * round_s)
     setup = next((s for name, s in reversed(SETUP_S.items()) if group.runtime.startswith(name)), 5.0)
@@ -42,11 +42,20 @@ def _macs(model: str) -> int:
 
 @functools.cache
 def _macs_a_second(threads: int) -> float:
-    """What this machine does in a middle layer of a ResNet, and half of it, since other layers do worse."""
+    """What this machine does in a middle layer of a ResNet, and half of it, since other layers do worse.
+
+    One thread is timed, at its best of many calls: two that wait for each other on a busy machine take forty times as
+    long, which is not what a grid on a quiet one will see.
+    """
     layer, x = torch.nn.Conv2d(128, 128, 3, padding=1, bias=False), torch.randn(1, 128, 28, 28)
-    with torch.inference_mode():
-        layer(x)
-        start = time.perf_counter()
-        for _ in range(20):
-            layer(x)
-    return 0.5 * 20 * 128 * 128 * 9 * 28 * 28 / (time.perf_counter() - start)
+    before, quickest = torch.get_num_threads(), float("inf")
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for _ in range(50):
+                start = time.perf_counter()
+                layer(x)
+                quickest = min(quickest, time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(before)
+    return 0.5 * threads * 128 * 128 * 9 * 28 * 28 / quickest

@@ -51,7 +51,7 @@ class Arguments:
     threads: int | None = None
     """CPU threads; by default PyTorch's choice."""
     minutes: float | None = None
-    """Start no group that would end later; --resume goes on with the rest."""
+    """Start no group but the first that would end later; --resume goes on with the rest."""
     resume: bool = False
     """Keep what is in OUT already."""
     out: Path = Path("recalib-latency")
