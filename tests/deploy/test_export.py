@@ -94,7 +94,7 @@ def test_exporting_leaves_the_network_as_it_was(tmp_path):
 
 def test_tensorrt_says_what_to_do_instead(tmp_path):
     classifier = made()
-    with pytest.raises(RecalibError, match="never been built.*trtexec"):
+    with pytest.raises(RecalibError, match=r"never been built.*trtexec"):
         export(classifier.network, tmp_path / "net.engine", classifier.about, to="tensorrt")
 
 
