@@ -45,7 +45,8 @@ def test_an_exported_file_predicts_what_its_checkpoint_does(checkpoint, photos, 
         assert [t["probability"] for t in ours["top"]] == pytest.approx(
             [t["probability"] for t in exported["top"]], 1e-4
         )
-    assert Image.open(sheet).size == (16 + 2 * 240, 16 + 224 + 20 * 6 + 16)
+    with Image.open(sheet) as drawn:
+        assert drawn.size == (16 + 2 * 240, 16 + 224 + 20 * 6 + 16)
 
 
 def test_evaluation_of_an_exported_file_is_that_of_its_checkpoint(checkpoint, cifar, tmp_path):

@@ -84,14 +84,14 @@ class Recommendation:
     Attributes:
         best: the most accurate option within the budget, or None.
         runner_up: the next one, or None.
-        tied: options within the budget whose accuracy nobody tells.
+        unplaced: options within the budget whose accuracy nobody tells.
         lines: the sentences.
         options: all of them, the most accurate first.
     """
 
     best: Option | None
     runner_up: Option | None
-    tied: tuple[Option, ...]
+    unplaced: tuple[Option, ...]
     lines: tuple[str, ...]
     options: tuple[Option, ...]
 
