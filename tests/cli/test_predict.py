@@ -1,4 +1,4 @@
-"""`recalib export`, `predict` and `recommend` as a user calls them."""
+"""`recalib export` and `predict` as a user calls them."""
 
 import json
 
@@ -8,8 +8,6 @@ from PIL import Image
 
 from recalib import save_checkpoint
 from recalib.cli import main
-from recalib.cli.recommend import quantity
-from recalib.errors import RecalibError
 from recalib.models import create_model
 
 
@@ -45,7 +43,8 @@ def test_an_exported_file_predicts_what_its_checkpoint_does(checkpoint, photos, 
         assert [t["probability"] for t in ours["top"]] == pytest.approx(
             [t["probability"] for t in exported["top"]], 1e-4
         )
-    assert Image.open(sheet).size == (16 + 2 * 240, 16 + 224 + 20 * 6 + 16)
+    with Image.open(sheet) as drawn:
+        assert drawn.size == (16 + 2 * 240, 16 + 224 + 20 * 6 + 16)
 
 
 def test_evaluation_of_an_exported_file_is_that_of_its_checkpoint(checkpoint, cifar, tmp_path):
@@ -69,9 +68,6 @@ def test_evaluation_of_an_exported_file_is_that_of_its_checkpoint(checkpoint, ci
         (["export", "CHECKPOINT", "--to", "tensorrt"], "trtexec", 2),
         (["export", "CHECKPOINT", "--tolerance", "0", "--out", "OUT.onnx"], "differs", 1),
         (["export", "missing.pth"], "missing.pth is no file", 2),
-        (["recommend", "resnet"], "which budget", 2),
-        (["recommend", "--latency", "fast"], "'fast' is no limit", 2),
-        (["recommend", "--latency", "5ms", "--results", "none.jsonl"], "none.jsonl", 2),
     ],
 )
 def test_mistakes_are_one_line(argv, said, code, checkpoint, tmp_path, capsys):
@@ -80,12 +76,3 @@ def test_mistakes_are_one_line(argv, said, code, checkpoint, tmp_path, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
-
-
-def test_limits_are_read_with_their_units():
-    assert quantity("5ms", ("ms", "s")) == quantity("0.005s", ("ms", "s")) == quantity("5", ("ms", "s")) == 5
-    assert quantity("12M", ("k", "M")) == 12e6
-    assert quantity(None, ()) is None
-    for wrong in ("5kg", "-1", "0", "1.2.3ms"):
-        with pytest.raises(RecalibError, match="is no limit"):
-            quantity(wrong, ("ms",))

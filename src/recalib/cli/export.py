@@ -42,7 +42,7 @@ class Arguments:
     batch: int = 1
     """Images in one forward pass."""
     dynamic: bool = False
-    """Take any batch and size; the form is then the one that is free of them, a little slower in ONNX Runtime."""
+    """Take any batch and size: the form is then one that is free of them, not what ONNX Runtime runs fastest."""
     opset: int | None = None
     """Of ONNX, 18 to 25; by default the exporter's own choice."""
     images: Path | None = None
