@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from recalib.benchmark.grid import Grid
 
 START_S = 6.0  # a process that imports PyTorch and makes its networks
-# seconds to make one network ready: seen for ResNet-18 and MobileNetV2 on two cores, exports and checks included
+# seconds to make one network ready: guessed, exports and checks included
 SETUP_S = {"eager": 1.5, "compile": 15.0, "onnxruntime": 5.0, "openvino": 6.0, "tensorrt": 60.0}
 
 

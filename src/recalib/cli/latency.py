@@ -16,7 +16,7 @@ from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import progress_bar, stoppable
 from recalib.errors import WorkFailed
-from recalib.runtimes import RUNTIMES, find_runtime
+from recalib.runtimes import RUNTIMES
 
 
 @dataclass
@@ -108,6 +108,3 @@ def _show(found: Comparison, out: Path) -> None:
         f"{cell.runtime}: {cell.status}: {cell.message}" for cell in found.cells if cell.message
     ):
         console.print(reason, style="yellow", highlight=False, markup=False, soft_wrap=True)
-    for name in dict.fromkeys(cell.runtime for cell in found.cells):
-        if note := find_runtime(name).untried:
-            console.print(f"{name}: {note}", highlight=False, markup=False, soft_wrap=True)

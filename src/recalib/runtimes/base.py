@@ -81,7 +81,6 @@ class Runtime(ABC):
     """Something that runs networks; `recalib.runtimes.RUNTIMES` lists them by name."""
 
     name: ClassVar[str]
-    untried: ClassVar[str] = ""  # what of it nobody has run yet; said wherever its results are shown
 
     @property
     def target(self) -> str:
