@@ -92,7 +92,6 @@ def conclude(candidates: Sequence[Candidate], protocol: Protocol) -> list[Cell]:
         candidate.cell.warnings = timer.warnings_for(candidate.samples)
     for candidate in timed:
         _set_overhead(candidate.cell, [one.cell for one in timed], protocol)
-    _tell_apart([one.cell for one in timed])
     return [one.cell for one in candidates if one in timed or one.cell.status != "ok"]
 
 
@@ -165,8 +164,8 @@ def _set_overhead(cell: Cell, cells: Sequence[Cell], protocol: Protocol) -> None
         cell.baseline = "deployed" if fastest.deployed else "undeployed"
 
 
-def _tell_apart(cells: Sequence[Cell]) -> None:
-    """Say which overheads differ from none, corrected for as many tests as there are in the group."""
+def tell_apart(cells: Sequence[Cell]) -> list[Cell]:
+    """Say which overheads of a concluded group differ from none, corrected for as many tests as there are in it."""
     tested = [cell for cell in cells if cell.overhead is not None and cell.latency_ms is not None]
     pairs = [(cell, _reference(cell, cells)) for cell in tested]
     others = [(cell, plain) for cell, plain in pairs if cell is not plain]
@@ -177,6 +176,7 @@ def _tell_apart(cells: Sequence[Cell]) -> None:
         cell.overhead |= {"p": 1.0, "distinguishable": False}  # type: ignore[operator]
     for (cell, _), (p, differs) in zip(others, verdicts, strict=True):
         cell.overhead |= {"p": p, "distinguishable": differs}  # type: ignore[operator]
+    return list(cells)
 
 
 def _reference(cell: Cell, cells: Sequence[Cell]) -> Cell:

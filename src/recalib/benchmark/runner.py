@@ -9,7 +9,7 @@ import torch
 
 from recalib.benchmark import networks
 from recalib.benchmark.cells import Cell, CellFile, Key
-from recalib.benchmark.group import Candidate, Progress, conclude, measure
+from recalib.benchmark.group import Candidate, Progress, conclude, measure, tell_apart
 from recalib.benchmark.networks import Network
 from recalib.benchmark.published import BASELINE
 from recalib.runtimes import Settings, find_runtime
@@ -92,7 +92,7 @@ def measure_here(
         try:
             measure(candidates, find_runtime(group.runtime), settings, rounds, progress)
         finally:
-            store(conclude(candidates, settings.protocol))
+            store(tell_apart(conclude(candidates, settings.protocol)))
 
 
 def networks_of(model: str, modules: Sequence[str], others: Iterable[str]) -> list[tuple[str, str]]:

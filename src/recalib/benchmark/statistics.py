@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control, wilcoxon
 
 from recalib.runtimes.protocol import Statistic
 
@@ -67,6 +66,10 @@ def distinguishable(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) ->
     Returns:
         For each pair the adjusted p value and whether it is small enough.
     """
+    from scipy.stats import (
+        false_discovery_control,
+    )  # here: `recalib bench` runs without scipy
+
     if not pairs:
         return []
     adjusted = false_discovery_control([_p_value(np.log(a) - np.log(b)) for a, b in pairs], method="bh")
@@ -74,6 +77,8 @@ def distinguishable(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) ->
 
 
 def _p_value(differences: NDArray[np.float64]) -> float:
+    from scipy.stats import wilcoxon
+
     return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 
