@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 START_S = 6.0  # a process that imports PyTorch and makes its networks
 # seconds to make one network ready: guessed, exports and checks included
-SETUP_S = {"eager": 1.5, "compile": 15.0, "onnxruntime": 5.0, "openvino": 6.0, "tensorrt": 60.0}
+SETUP_S = {"eager": 1.5, "compile": 15.0, "onnxruntime": 5.0, "openvino": 6.0}
 
 
 def seconds_of(group: Group, grid: "Grid") -> float:

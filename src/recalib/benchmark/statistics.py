@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from recalib.runtimes.protocol import Statistic
 
 RESAMPLES = 2000  # the ends of a 95 % interval then move by about 2 % of its width from seed to seed
-
-
 FALSE_DISCOVERIES = 0.05  # the share of "these differ" that may be wrong, over a group
 
 
@@ -66,9 +64,7 @@ def distinguishable(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) ->
     Returns:
         For each pair the adjusted p value and whether it is small enough.
     """
-    from scipy.stats import (
-        false_discovery_control,
-    )  # here: `recalib bench` runs without scipy
+    from scipy.stats import false_discovery_control  # not above: `recalib bench` does without scipy
 
     if not pairs:
         return []
