@@ -81,7 +81,9 @@ def compiled(name, channels, training):
 
 
 def main(arguments):
-    print("module     eager, evaluation / no norm / training    compiled, evaluation / training (kernels + library calls)")
+    print(
+        "module     eager, evaluation / no norm / training    compiled, evaluation / training (kernels + library calls)"
+    )
     for name in arguments.modules:
         counts = [eager(name, arguments.channels, *mode) for mode in ((False, True), (False, False), (True, True))]
         made = ["{} + {}".format(*compiled(name, arguments.channels, training)) for training in (False, True)]

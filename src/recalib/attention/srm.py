@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from recalib import ops
 from recalib.attention.base import Attention, Factory
 from recalib.ops import Affine, Moments
+from recalib.ops.gates import Kernel
+from recalib.ops.norm import uses_batch_statistics
 
 
 class SRM(Attention):
@@ -44,6 +46,13 @@ class SRM(Attention):
         std = (unbiased + self.eps).sqrt()
         z = torch.addcmul(self.weight[:, 0] * moments.mean, self.weight[:, 1], std)
         return Affine(self._normalized(z.to(self.weight.dtype)).to(z.dtype).sigmoid())
+
+    def kernel(self, size: int) -> Kernel | None:
+        """The gate as one kernel, where its norm has statistics; see `recalib.ops.gates`."""
+        if uses_batch_statistics(self.bn):
+            return None
+        norm = self.bn.running_mean, self.bn.running_var, self.bn.weight, self.bn.bias
+        return Kernel("style", (self.weight, *norm), (size, self.eps, self.bn.eps))
 
     def _normalized(self, z: Tensor) -> Tensor:
         if isinstance(self.bn, nn.SyncBatchNorm):  # after its conversion; torch's own forward refuses a CPU
