@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from recalib import ops
 from recalib.attention.base import Attention, Factory
+from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
 from recalib.ops.gates import Kernel
-from recalib.ops.norm import uses_batch_statistics
+from recalib.ops.norm import is_synchronized, uses_batch_statistics
 
 
 class SRM(Attention):
@@ -40,7 +41,16 @@ class SRM(Attention):
         self.bn = nn.BatchNorm1d(channels, **factory)
 
     def gate(self, moments: Moments) -> Affine:
-        """Scale of shape (N, C)."""
+        """Scale of shape (N, C).
+
+        Raises:
+            RecalibError: for one image in training, which the norm over images cannot learn from.
+        """
+        if len(moments.mean) == 1 and uses_batch_statistics(self.bn) and not is_synchronized(self.bn):
+            shape = tuple(moments.mean.shape)
+            raise RecalibError(
+                f"SRM in training takes its norm over the images: more than 1, got moments of shape {shape}"
+            )
         assert moments.variance is not None
         unbiased = moments.variance * (moments.size / max(moments.size - 1, 1))
         std = (unbiased + self.eps).sqrt()
