@@ -46,7 +46,7 @@ class SRM(Attention):
         Raises:
             RecalibError: for one image in training, which the norm over images cannot learn from.
         """
-        if len(moments.mean) == 1 and uses_batch_statistics(self.bn) and not is_synchronized(self.bn):
+        if uses_batch_statistics(self.bn) and moments.mean.shape[0] == 1 and not is_synchronized(self.bn):
             shape = tuple(moments.mean.shape)
             raise RecalibError(
                 f"SRM in training takes its norm over the images: more than 1, got moments of shape {shape}"
