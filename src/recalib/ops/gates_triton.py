@@ -17,6 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from recalib.errors import RecalibError
+
 _OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
 
 
@@ -214,7 +216,9 @@ def _neighbours_of(taps: Any) -> dict[str, int]:
     return {"K": taps.shape[2], "STRIDE": 0 if len(taps) == 1 else taps.shape[2]}
 
 
-def _excitation_of(first: Any, _first: Any, _second: Any, _bias: Any, assign: Any) -> dict[str, int]:
+def _excitation_of(first: Any, _first: Any, second: Any, _second: Any, assign: Any) -> dict[str, int]:
+    if first.shape != second.shape[::-1]:  # a kernel would read past their ends
+        raise RecalibError(f"layers of shape {tuple(first.shape)} and {tuple(second.shape)} do not follow each other")
     branches, hidden = 1 if assign is None else len(assign), len(first)
     return {
         "H": hidden,
