@@ -10,14 +10,23 @@ import pytest
 import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
-CASES = Path(__file__).with_name("triton_cases.py")
 no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 
 @pytest.mark.parametrize("on", ["interpreter", pytest.param("gpu", marks=no_gpu)])
-def test_kernels_compute_what_they_say(on):
+@pytest.mark.parametrize("cases", ["triton_cases", "gates_cases"])
+def test_kernels_compute_what_they_say(cases, on):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"} | ({"TRITON_INTERPRET": "1"} if on == "interpreter" else {})
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(CASES)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        str(Path(__file__).with_name(f"{cases}.py")),
+    ]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
 
@@ -63,3 +72,23 @@ def test_on_hopper_every_access_to_a_bfloat16_map_is_16_bytes_wide(name, channel
     tiles = len(MAPS.intersection(OPERANDS[name])) + (name == "moments")  # moments reads its first tile twice
     assert sum(".v4.b32" in access for access in accesses) >= 4 * tiles
     assert not [access for access in accesses if "b16" in access]
+
+
+@pytest.mark.parametrize("name", ["bias", "neighbours", "style", "context", "excitation"])
+def test_kernels_of_whole_gates_compile_for_hopper(name, tmp_path, monkeypatch):
+    from triton import compile
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from recalib.ops import gates_triton
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    kernel = gates_triton._KERNELS[name]
+    constants = {"BC": 128, "K": 3, "STRIDE": 0, "BRANCHES": 3, "BB": 4, "BH": 32, "BK": 128}
+    scalars = {"N": "i32", "C": "i32", "P": "fp32", "H": "i32", "eps": "fp32", "root_eps": "fp32", "z_eps": "fp32"}
+    kinds = dict.fromkeys(constants, "constexpr") | scalars
+    signature = {argument: kinds.get(argument, "*fp32") for argument in kernel.arg_names}
+    values = {(i,): constants[argument] for i, argument in enumerate(kernel.arg_names) if argument in constants}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=values)
+    options = {"num_warps": 4, "enable_fp_fusion": True}
+    assert compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["cubin"]

@@ -9,7 +9,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recalib import RecalibError, create_attention, ops
+from recalib import RecalibError, attention_names, create_attention, ops
 from recalib.attention import Attention
 from recalib.ops import Affine, recalibrate
 from recalib.ops.tail import tail
@@ -74,12 +74,14 @@ class Answers(nn.Module):
             lambda x: recalibrate(x[:1, :, :1, :1], nn.BatchNorm2d(16)),
             r"BatchNorm2d in training .* 1 value per channel",
         ),
+        (lambda x: recalibrate(x[:1], None, create_attention("srm", 16)), r"SRM in training .* shape \(1, 16\)"),
         (lambda x: recalibrate(x, None, Answers(lambda m: m.mean)), r"Answers.affine returned Tensor; a gate returns"),
         (
             lambda x: recalibrate(x, None, Answers(lambda m: Affine(m.mean[:, :, None, None]))),
             r"Answers.affine returned a scale of shape \(2, 16, 1, 1\); its moments are \(2, 16\)",
         ),
         (lambda x: recalibrate(x, None, Answers(lambda m: Affine(shift=m.mean[:1]))), r"a shift of shape \(1, 16\)"),
+        (lambda x: recalibrate(x, None, Answers(lambda m: Affine(0.5))), r"a scale of type float; its moments are"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_module_and_shape(call, message):
@@ -199,10 +201,12 @@ def test_a_residual_of_another_type_promotes_as_an_addition_does(fusing):
     assert recalibrate(x.bfloat16(), None, gate, r).dtype == torch.float32
 
 
-def test_an_empty_batch_behaves_as_with_batchnorm2d(fusing):
+@pytest.mark.parametrize("name", attention_names())
+def test_an_empty_batch_behaves_as_with_batchnorm2d(name, fusing):
     x = torch.randn(0, 16, 4, 4, requires_grad=True)
-    norm, theirs = nn.BatchNorm2d(16), nn.BatchNorm2d(16)
-    y = recalibrate(x, norm, create_attention("se", 16), x)
+    norm, theirs, gate = nn.BatchNorm2d(16), nn.BatchNorm2d(16), create_attention(name, 16)
+    assert gate(x).shape == x.shape
+    y = recalibrate(x, norm, gate, x)
     y.sum().backward()
     theirs(x)
     assert y.shape == x.grad.shape == x.shape

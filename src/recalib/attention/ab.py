@@ -7,6 +7,7 @@ from torch import nn
 
 from recalib.attention.base import Attention, Factory
 from recalib.ops import Affine, Moments
+from recalib.ops.gates import Kernel
 
 
 class AB(Attention):
@@ -33,3 +34,7 @@ class AB(Attention):
     def gate(self, moments: Moments) -> Affine:
         """Shift of shape (N, C); Eq. 2."""
         return Affine(shift=moments.mean * self.weight)
+
+    def kernel(self, size: int) -> Kernel:
+        """The gate as one kernel; see `recalib.ops.gates`."""
+        return Kernel("bias", (self.weight,))

@@ -48,6 +48,7 @@ class Attention(Described, nn.Module):
 
     A mechanism is a subclass that says whether it `needs_variance` and defines `gate`. Pooling and integration
     are not its business: they are done once, in `recalib.ops.recalibrate`, for every mechanism and backend.
+    Beside its `gate` it may, and need not, describe a `kernel` that computes the same, see `recalib.ops.gates`.
 
     Args:
         channels: C.

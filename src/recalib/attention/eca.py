@@ -12,6 +12,7 @@ from recalib.attention.base import Attention, Factory
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
 from recalib.ops.capture import is_captured
+from recalib.ops.gates import Kernel
 
 
 def adaptive_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:
@@ -85,6 +86,10 @@ class ECA(Attention):
         """Scale of shape (N, C)."""
         return Affine(_convolved(moments.mean, self.conv.weight.to(moments.mean.dtype)).sigmoid())
 
+    def kernel(self, size: int) -> Kernel:
+        """The gate as one kernel; see `recalib.ops.gates`."""
+        return Kernel("neighbours", (self.conv.weight,))
+
     @classmethod
     def spell_out(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Per-stage kernels written as in the released checkpoints' names: ``"3557"`` -> (3, 5, 5, 7)."""
@@ -130,3 +135,5 @@ class ECANS(ECA):
         neighbours = F.pad(moments.mean, (k // 2, k // 2)).unfold(1, k, 1)  # (N, C, k)
         weight: Tensor = self.conv.weight.squeeze(1).to(moments.mean.dtype)
         return Affine(torch.sum(neighbours * weight, 2).sigmoid())
+
+    kernel = ECA.kernel

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from recalib.attention.base import Attention, Factory, PlainAttention
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
+from recalib.ops.gates import Kernel
 
 _TITLE = "Gated Channel Transformation"
 _PAPER = "Yang 2020, arXiv:1909.11519"
@@ -77,6 +78,10 @@ class GCT(Attention):
         e = (squares + self.eps).sqrt() * self.alpha
         norm = (e.square().mean(1, keepdim=True) + self.eps).sqrt()
         return Affine(1 + torch.addcmul(self.beta, e, self.gamma / norm).tanh())
+
+    def kernel(self, size: int) -> Kernel:
+        """The gate as one kernel; see `recalib.ops.gates`."""
+        return Kernel("context", (self.alpha, self.gamma, self.beta), (size, self.eps))
 
 
 class GCTL1(PlainAttention):

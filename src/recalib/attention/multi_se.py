@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from recalib.attention.base import Attention, Factory, linear
 from recalib.attention.se import hidden_width
 from recalib.ops import Affine, Moments
+from recalib.ops.gates import Kernel
 
 
 class MultiSE(Attention):
@@ -58,6 +59,11 @@ class MultiSE(Attention):
     def gate(self, moments: Moments) -> Affine:
         """Scale of shape (N, C)."""
         return Affine(self.second(linear(self.fc1, moments.mean).relu(), linear(self.assign, moments.mean).softmax(1)))
+
+    def kernel(self, size: int) -> Kernel:
+        """The gate as one kernel; see `recalib.ops.gates`."""
+        layers = self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2_bias
+        return Kernel("excitation", (*layers, self.assign.weight))
 
     def second(self, hidden: Tensor, a: Tensor) -> Tensor:
         """The branches' second layers as one: hidden (N, branches*h) and assignment a (N, branches) to scale (N, C)."""

@@ -8,6 +8,7 @@ from torch import nn
 from recalib.attention.base import Attention, Factory, linear
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
+from recalib.ops.gates import Kernel
 
 
 def hidden_width(channels: int, reduction: int) -> int:
@@ -45,6 +46,10 @@ class SE(Attention):
     def gate(self, moments: Moments) -> Affine:
         """Scale of shape (N, C); Eq. 3."""
         return Affine(linear(self.fc2, linear(self.fc1, moments.mean).relu()).sigmoid())
+
+    def kernel(self, size: int) -> Kernel:
+        """The gate as one kernel; see `recalib.ops.gates`."""
+        return Kernel("excitation", (self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias, None))
 
 
 class SEVar1(Attention):

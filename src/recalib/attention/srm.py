@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 from recalib import ops
 from recalib.attention.base import Attention, Factory
+from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
+from recalib.ops.gates import Kernel
+from recalib.ops.norm import is_synchronized, uses_batch_statistics
 
 
 class SRM(Attention):
@@ -38,12 +41,28 @@ class SRM(Attention):
         self.bn = nn.BatchNorm1d(channels, **factory)
 
     def gate(self, moments: Moments) -> Affine:
-        """Scale of shape (N, C)."""
+        """Scale of shape (N, C).
+
+        Raises:
+            RecalibError: for one image in training, which the norm over images cannot learn from.
+        """
+        if uses_batch_statistics(self.bn) and moments.mean.shape[0] == 1 and not is_synchronized(self.bn):
+            shape = tuple(moments.mean.shape)
+            raise RecalibError(
+                f"SRM in training takes its norm over the images: more than 1, got moments of shape {shape}"
+            )
         assert moments.variance is not None
         unbiased = moments.variance * (moments.size / max(moments.size - 1, 1))
         std = (unbiased + self.eps).sqrt()
         z = torch.addcmul(self.weight[:, 0] * moments.mean, self.weight[:, 1], std)
         return Affine(self._normalized(z.to(self.weight.dtype)).to(z.dtype).sigmoid())
+
+    def kernel(self, size: int) -> Kernel | None:
+        """The gate as one kernel, where its norm has statistics; see `recalib.ops.gates`."""
+        if uses_batch_statistics(self.bn):
+            return None
+        norm = self.bn.running_mean, self.bn.running_var, self.bn.weight, self.bn.bias
+        return Kernel("style", (self.weight, *norm), (size, self.eps, self.bn.eps))
 
     def _normalized(self, z: Tensor) -> Tensor:
         if isinstance(self.bn, nn.SyncBatchNorm):  # after its conversion; torch's own forward refuses a CPU

@@ -1,6 +1,6 @@
 """What passes between the three parts of a channel attention module: moments -> gate -> affine."""
 
-from typing import NamedTuple, Protocol, TypeGuard, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -61,11 +61,20 @@ def ask(gate: GateOnMoments, moments: Moments) -> Affine:
     Raises:
         RecalibError: where the answer is no pair of (N, C) tensors or Nones.
     """
-    name, shape = type(gate).__name__, tuple(moments.mean.shape)
-    answer = gate.affine(moments)
+    answer, mean = gate.affine(moments), moments.mean
     if not (isinstance(answer, tuple) and len(answer) == 2):
+        name = type(gate).__name__
         raise RecalibError(f"{name}.affine returned {type(answer).__name__}; a gate returns Affine(scale, shift)")
-    for what, t in zip(("scale", "shift"), answer, strict=True):
-        if t is not None and tuple(t.shape) != shape:
-            raise RecalibError(f"{name}.affine returned a {what} of shape {tuple(t.shape)}; its moments are {shape}")
-    return Affine(*(None if t is None else t.to(moments.mean.dtype) for t in answer))
+    scale, shift = answer
+    return Affine(_fitting(scale, "scale", gate, mean), _fitting(shift, "shift", gate, mean))
+
+
+def _fitting(t: Any, what: str, gate: GateOnMoments, mean: Tensor) -> Tensor | None:
+    if t is None:
+        return None
+    if not isinstance(t, Tensor) or t.shape != mean.shape:
+        found = f"of shape {tuple(t.shape)}" if isinstance(t, Tensor) else f"of type {type(t).__name__}"
+        raise RecalibError(
+            f"{type(gate).__name__}.affine returned a {what} {found}; its moments are {tuple(mean.shape)}"
+        )
+    return t if t.dtype is mean.dtype else t.to(mean.dtype)

@@ -108,8 +108,13 @@ def _combine_backward(
     return _backend(scale).combine_backward(scale, shift, gate, d_scale, d_shift)
 
 
+def has_kernels(t: Tensor) -> bool:
+    """Whether there are Triton kernels for (N, C)-sized tensors where t lies."""
+    return t.device.type == "cuda" and HAS_TRITON
+
+
 def _backend(t: Tensor) -> ModuleType:
-    if t.device.type != "cuda" or not HAS_TRITON:
+    if not has_kernels(t):
         return fold_torch
     from recalib.ops import fold_triton
 

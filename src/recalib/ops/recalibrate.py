@@ -74,7 +74,7 @@ def _fuses(x: Tensor, norm: nn.Module | None, attention: nn.Module | None, resid
         and (norm is not None or attention is not None)
         and (norm is None or (is_affine(norm) and not is_observed(norm)))
         and (attention is None or (not is_observed(attention) and is_gate(attention)))
-        and (residual is None or residual.dtype == x.dtype)
+        and (residual is None or (residual.dtype == x.dtype and residual.device == x.device))
     )
 
 
@@ -88,17 +88,18 @@ def _pays(x: Tensor, attention: object) -> bool:
       batch norm has the lower fixed cost, and half precision runs on native kernels that convert as they read. In
       inference torch's own operators, overwriting what they can, are as fast.
     """
-    if x.device.type == "cuda":
+    device = x.device.type
+    if device == "cuda":
         compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting() and torch.is_grad_enabled()
         in_range = x.shape[0] * x.shape[1] < 2**30  # offsets of (2, N, C) have 32 bits in the kernels
         return HAS_TRITON and in_range and (compiled or not is_captured(x))
-    return (
+    return (  # on a CPU in the order of what costs least to ask
         attention is not None
-        and x.device.type == "cpu"
         and torch.is_grad_enabled()
+        and device == "cpu"
         and not is_captured(x)
-        and x.dtype in (torch.float32, torch.float64)
         and x.numel() >= _worthwhile(x, attention) * torch.get_num_threads()
+        and x.dtype in (torch.float32, torch.float64)
     )
 
 
