@@ -1,14 +1,12 @@
 import itertools
 import json
-import struct
 import sys
 import types
 from pathlib import Path
 
 import pytest
 import wandb
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from wandb.proto import wandb_internal_pb2
+from tests.tracked import tensorboard_scalars, wandb_file, wandb_records, wandb_rows
 
 from recalib import runs
 from recalib.errors import RecalibError, WorkFailed
@@ -73,16 +71,10 @@ def test_a_tracker_that_is_not_installed_says_what_to_install(monkeypatch, name)
         check_trackers((name,))
 
 
-def scalars(folder):
-    """Every scalar that TensorBoard shows of a run: name to (step, value) pairs."""
-    events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-
-
 def test_tensorboard_shows_every_number(open_trackers, tmp_path):
     _, tracker = open_trackers(("tensorboard",), tmp_path, {}, None)
-    tracker.log(7, {"top1": 50.0, "epoch": 0, "names": ["a"]})
-    assert scalars(tmp_path) == {"top1": [(7, 50.0)], "epoch": [(7, 0.0)]}  # without a close: a kill loses nothing
+    tracker.log(7, {"top1": 50.0, "epoch": 0, "names": ["a"]})  # not closed: a kill loses nothing
+    assert tensorboard_scalars(tmp_path) == {"top1": [(7, 50.0)], "epoch": [(7, 0.0)]}
 
 
 def test_tensorboard_shows_a_row_that_was_made_again_once(open_trackers, tmp_path):
@@ -92,29 +84,7 @@ def test_tensorboard_shows_a_row_that_was_made_again_once(open_trackers, tmp_pat
     *_, resumed = open_trackers(("tensorboard",), tmp_path, {}, 5)
     for step in (10, 15):
         resumed.log(step, {"top1": step + 0.5})
-    assert scalars(tmp_path) == {"top1": [(5, 5), (10, 10.5), (15, 15.5)]}
-
-
-def logged(file):
-    """Records of an offline W&B run: LevelDB's log format, of protocol buffers."""
-    data, at, whole = file.read_bytes(), 7, b""
-    while at < len(data):
-        left = 32768 - at % 32768
-        if left < 7:
-            at += left
-            continue
-        _, size, kind = struct.unpack_from("<IHB", data, at)
-        whole += data[at + 7 : at + 7 + size]
-        at += 7 + size
-        if kind in (1, 4):  # whole, or the last part
-            yield wandb_internal_pb2.Record.FromString(whole)
-            whole = b""
-
-
-def history(file):
-    rows = [record.history.item for record in logged(file) if record.WhichOneof("record_type") == "history"]
-    rows = [{"".join(item.nested_key) or item.key: json.loads(item.value_json) for item in row} for row in rows]
-    return [{key: value for key, value in row.items() if key not in ("_timestamp", "_runtime")} for row in rows]
+    assert tensorboard_scalars(tmp_path) == {"top1": [(5, 5), (10, 10.5), (15, 15.5)]}
 
 
 @pytest.fixture
@@ -138,9 +108,8 @@ def test_wandb_holds_the_configuration_and_the_rows_under_the_folders_name(open_
     _, tracker = open_trackers(("wandb",), tmp_path, {"lr": 0.1}, None)
     tracker.log(7, {"top1": 50.0, "names": ["a"]})
     tracker.close()
-    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    assert history(file) == [{"_step": 7, "top1": 50.0, "names": ["a"]}]
-    (run,) = [record.run for record in logged(file) if record.WhichOneof("record_type") == "run"]
+    assert wandb_rows(tmp_path) == [{"_step": 7, "top1": 50.0, "names": ["a"]}]
+    (run,) = wandb_records(tmp_path, "run")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert (run.display_name, run.project, config["lr"]) == (tmp_path.name, "recalib", 0.1)
 
@@ -153,12 +122,10 @@ def test_wandb_goes_on_with_the_same_run_and_has_every_row_once(open_trackers, t
             tracker.log(step, {"top1": float(step)})
         for tracker in trackers:
             tracker.close()
-        (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-        return file
+        return wandb_file(tmp_path).name
 
-    ids = {run_to((5, 10), None).stem, (file := run_to((10, 15), 5)).stem}
-    assert history(file) == [{"_step": step, "top1": step} for step in (5, 10, 15)]
-    assert len(ids) == 1
+    assert run_to((5, 10), None) == run_to((10, 15), 5)
+    assert wandb_rows(tmp_path) == [{"_step": step, "top1": step} for step in (5, 10, 15)]
 
 
 def test_wandb_online_is_not_given_again_what_it_has(open_trackers, tmp_path, monkeypatch):

@@ -14,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests.tracked import tensorboard_scalars, wandb_rows
 
 from recalib import inspect_checkpoint
 from recalib.errors import RecalibError, WorkFailed
-from recalib.runs import read_config, read_state
+from recalib.runs import read_config, read_metrics, read_state
 from recalib.training import job_from_config, run
 from recalib.training import loop as loop_module
 
@@ -71,6 +72,28 @@ def test_a_run_that_is_killed_and_resumed_ends_in_the_same_bits(make_job, proces
     survive_kills(
         make_job, processes, 3, holdout=0.2, ema=0.9, cutmix=1.0, mixup=0.2, label_smoothing=0.1, attention="srm"
     )
+
+
+def run_offline(job, resume):
+    os.environ["WANDB_MODE"] = "offline"
+    run(job, resume=resume)
+
+
+def test_trackers_show_every_epoch_once_after_a_kill(make_job, processes):
+    job = make_job(track=("tensorboard", "wandb"), epochs=4)
+    killed, resumed = (processes.Process(target=run_offline, args=(job, resume)) for resume in (False, True))
+    killed.start()
+    while killed.is_alive() and len(read_metrics(job.folder)) < 2:
+        time.sleep(0.01)
+    killed.kill()
+    killed.join()
+    resumed.start()
+    resumed.join()
+    assert (killed.exitcode, resumed.exitcode) == (-signal.SIGKILL, 0)
+    top1 = [(row["step"], row["top1"]) for row in read_metrics(job.folder)]
+    assert len(top1) == 4
+    assert tensorboard_scalars(job.folder)["top1"] == top1  # whole numbers, which its float32 holds
+    assert [(row["_step"], row["top1"]) for row in wandb_rows(job.folder)] == top1
 
 
 @pytest.mark.slow(reason="twenty kills of a longer run")
