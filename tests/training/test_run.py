@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from examples.kills import hunt, undisturbed
 from tests.tracked import tensorboard_scalars, wandb_rows
 
 from recalib import inspect_checkpoint
@@ -45,27 +46,11 @@ def assert_same(a, b):
 def survive_kills(make_job, processes, kills, **recipe):
     """Kill a run at random moments, resume it each time, and compare its end with that of an undisturbed one."""
     calm, hunted = (make_job(name, save_every=2, **recipe) for name in ("calm", "hunted"))
-    run(calm)  # once more for the time it takes, everything warm
-    began = time.perf_counter()
-    run(replace(calm, name="timed"))
-    duration = time.perf_counter() - began
-    moments = random.Random(0)
-    killed = 0
-    while killed < kills:
-        process = processes.Process(target=run, args=(hunted,), kwargs={"resume": True})
-        process.start()
-        process.join(moments.uniform(0.1, 0.7) * duration)
-        if process.exitcode is not None:  # came to its end: begin again
-            assert process.exitcode == 0
-            assert_same(result_of(calm), result_of(hunted))
-            for file in hunted.folder.iterdir():
-                file.unlink()
-            continue
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        killed += 1
-    run(hunted, resume=True)
-    assert_same(result_of(calm), result_of(hunted))
+    expected, duration = undisturbed(calm)
+    done = hunt(hunted, kills, duration, processes)
+    assert len(done.kills) == kills
+    for end in done.ends:
+        assert end == expected
 
 
 def test_a_run_that_is_killed_and_resumed_ends_in_the_same_bits(make_job, processes):

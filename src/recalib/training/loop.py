@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from recalib.attention import param_groups
 from recalib.data import seed_for
 from recalib.runs.lifecycle import NotFiniteError
+from recalib.runs.synchronized import synchronized
 from recalib.training.feeds import Feeds
 from recalib.training.mixing import mixer
 from recalib.training.network import freeze_norms
@@ -38,7 +39,7 @@ class Training:
     def __init__(self, fabric: Fabric, network: nn.Module, recipe: Recipe, feeds: Feeds) -> None:
         self.fabric, self.recipe, self.feeds = fabric, recipe, feeds
         if recipe.sync_batchnorm and fabric.world_size > 1:
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            network = synchronized(network, fabric.device)
         if recipe.freeze_norms:
             freeze_norms(network)  # before DDP and the optimizer look for what is trained
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
