@@ -1,6 +1,6 @@
 """Kill a training twenty times at random moments, resume it each time, and compare its end with an undisturbed one's.
 
-    python examples/kills.py --data DIR --json results/kills.json
+python examples/kills.py --data DIR --json results/kills.json
 """
 
 import hashlib

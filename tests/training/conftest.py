@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import pytest
-
 from examples.kills import forkserver
 
 from recalib.training import Job, Recipe

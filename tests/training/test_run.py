@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import random
 import signal
 import time
 from dataclasses import replace
@@ -12,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from examples.kills import hunt, undisturbed
 from PIL import Image
 from safetensors.torch import load_file
-from examples.kills import hunt, undisturbed
 from tests.tracked import tensorboard_scalars, wandb_rows
 
 from recalib import inspect_checkpoint

@@ -21,7 +21,7 @@ def synchronized(network: nn.Module, device: torch.device) -> nn.Module:
     network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     for module in network.modules():
         if isinstance(module, nn.SyncBatchNorm) and device.type == "cpu":
-            module.forward = MethodType(_forward, module)
+            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
     return network
 
 

@@ -119,7 +119,7 @@ class Training:
         loss, correct, images = self._sum_totals().tolist()
         rate = self.optimizer.param_groups[0]["lr"]
         metrics = {"epoch": self.epoch, "lr": rate, "train_loss": loss / images, "train_top1": 100 * correct / images}
-        metrics |= self.evaluate()
+        metrics |= self.evaluate() | _memory(self.fabric.device)
         if self.feeds.aside is not None:
             aside = accuracy(self.evaluated, self.feeds.aside, self.fabric)
             metrics |= {f"holdout_{name}": value for name, value in aside.items()}
@@ -179,6 +179,14 @@ class Training:
 
     def _sum_totals(self) -> Tensor:
         return summed(self.totals, self.fabric)
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    """What this process has taken of a GPU at most, and what is left for others."""
+    if device.type != "cuda":
+        return {}
+    free, _ = torch.cuda.mem_get_info(device)
+    return {"memory_gib": torch.cuda.max_memory_reserved(device) / 2**30, "free_gib": free / 2**30}
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
