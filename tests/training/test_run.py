@@ -19,7 +19,7 @@ from tests.tracked import tensorboard_scalars, wandb_rows
 from recalib import inspect_checkpoint
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import read_config, read_metrics, read_state
-from recalib.training import job_from_config, run
+from recalib.training import RECIPES, job_from_config, recipe, run
 from recalib.training import loop as loop_module
 
 
@@ -86,6 +86,14 @@ def test_twenty_kills_change_no_bit(make_job, processes, optimizer):
     survive_kills(
         make_job, processes, 20, optimizer=optimizer, lr=0.01, epochs=6, limit=400, ema=0.9, cutmix=1.0, accumulate=2
     )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains(make_job, name):
+    small = {"model": "cifar_resnet8", "dataset": "cifar10", "epochs": 1, "batch": 20, "limit": 40}
+    job = make_job()
+    chosen = replace(recipe(name), **small, warmup_epochs=0.0, compile=False)
+    assert run(replace(job, recipe=chosen)).metrics["epoch"] == 0
 
 
 def test_the_same_job_twice_gives_the_same_bits(make_job):

@@ -10,7 +10,7 @@ from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError
 from recalib.report.trained import show_trained
-from recalib.runs import read_config
+from recalib.runs import environment, read_config
 from recalib.training import RECIPES, Job, Outcome, job_from_config, recipe, run
 from recalib.training.repeat import run_seeds
 from recalib.training.table import as_json, finished_runs, table
@@ -87,11 +87,12 @@ def train_seeds(arguments: Arguments) -> dict[str, object]:
     folders = run_seeds(job, arguments.seeds, arguments.jobs, resume=arguments.resume)
     rows = table(finished_runs(job.out, folders[0]))
     show_trained(rows)
-    return {"runs": [str(folder) for folder in folders], "table": as_json(rows)}
+    return {"runs": [str(folder) for folder in folders], "table": as_json(rows), "environment": environment()}
 
 
 def report(outcome: Outcome) -> dict[str, object]:
     """Say how a run ended; its metrics for ``--json``."""
     if outcome.stopped:
         print(outcome.stopped)
-    return {"run": str(outcome.folder), "stopped": outcome.stopped, **outcome.metrics}
+    told = {"run": str(outcome.folder), "stopped": outcome.stopped, **outcome.metrics}
+    return {**told, "environment": environment()}
