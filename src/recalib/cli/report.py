@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
 
 
 def _runs(args: Arguments, command: str) -> None:
-    from recalib.report.trained import show_trained, write_trained  # with Lightning Fabric, which figures do without
+    from recalib.report.trained import show_trained, trained_page  # with Lightning Fabric, which figures do without
     from recalib.training.table import as_json, is_finished, markdown, table
 
     finished = [path for path in args.results if is_finished(path)]
@@ -84,9 +84,7 @@ def _runs(args: Arguments, command: str) -> None:
     if args.out is None:
         show_trained(rows)
     elif args.out.suffix == ".html":
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_trained(args.out, rows, left_out, command)
-        print(args.out)
+        _text(trained_page(rows, left_out, command), args.out)
     else:
         _text(markdown(rows) + "\n", args.out)
 
@@ -112,6 +110,7 @@ def _text(text: str, out: Path | None) -> None:
         print(text, end="")
         return
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise WorkFailed(f"cannot write {str(out)!r}: {error.strerror}") from None

@@ -96,5 +96,5 @@ class DaliTrain:
 
 
 def _reason(error: RuntimeError) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if "error" in line.lower()]
     return lines[-1] if lines else "no reason given"

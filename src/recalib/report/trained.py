@@ -1,7 +1,6 @@
 """The page about trained networks: curves and tables over seeds, in the form of Klomp et al.'s Table 1."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -36,11 +35,10 @@ def show_trained(rows: list[Row], console: Console | None = None) -> None:
     console.print(shown)
 
 
-def write_trained(path: Path, rows: Sequence[Row], left_out: Sequence[str], command: str) -> None:
-    """Write the page: for each network and recipe its modules' curves and their table. It loads nothing.
+def trained_page(rows: Sequence[Row], left_out: Sequence[str], command: str) -> str:
+    """The page as HTML: for each network and recipe its modules' curves and their table. It loads nothing.
 
     Args:
-        path: the HTML file to write.
         rows: of `recalib.training.table.table`.
         left_out: runs that are not among them, for they did not come to their end.
         command: the command line that made the page.
@@ -48,8 +46,7 @@ def write_trained(path: Path, rows: Sequence[Row], left_out: Sequence[str], comm
     look = marks([row.attention for row in rows])
     titles = dict.fromkeys(map(_title, rows))
     groups = [_group(title, [row for row in rows if _title(row) == title], look) for title in titles]
-    page = render("runs.html", title="Trained networks", groups=groups, left_out=left_out, command=command)
-    path.write_text(page, encoding="utf-8")
+    return render("runs.html", title="Trained networks", groups=groups, left_out=left_out, command=command)
 
 
 def _title(row: Row) -> str:
