@@ -77,7 +77,7 @@ class DaliTrain:
         gpu = self.device.type == "cuda"
         files = [str(self.folder.files[index]) for index in order]
 
-        @pipeline_def  # type: ignore[untyped-decorator]
+        @pipeline_def
         def pictures() -> Any:
             encoded, _ = fn.readers.file(files=files, pad_last_batch=True)
             crops = fn.decoders.image_random_crop(

@@ -78,9 +78,8 @@ def seed_curves(rows: Sequence[Row], look: dict[str, Mark], width: int) -> str:
         for row in rows
         for i, (mean, std) in enumerate(row.curve, start=1)
     ]
-    data = alt.Chart(alt.Data(values=values)).encode(
-        x=alt.X("epoch:Q", title="epoch", scale=alt.Scale(nice=False), axis=alt.Axis(format="d", tickMinStep=1))
-    )
+    data = alt.Chart(alt.Data(values=values))
+    x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(nice=False), axis=alt.Axis(format="d", tickMinStep=1))
     names = [row.attention for row in rows]
     colours = alt.Scale(domain=names, range=[look[name].colour for name in names])
     legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2.5, symbolOpacity=1)
@@ -92,4 +91,5 @@ def seed_curves(rows: Sequence[Row], look: dict[str, Mark], width: int) -> str:
     line = data.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18, filled=True), aria=False).encode(
         y=alt.Y("mean:Q"), stroke=alt.Stroke("module:N", scale=colours, legend=legend)
     )
-    return draw(alt.layer(band, line).properties(width=width, height=280))
+    layers: Any = alt.layer(band, line).encode(x=x)
+    return draw(layers.properties(width=width, height=280))
