@@ -93,6 +93,7 @@ def test_runs_make_a_page_of_curves_and_tables(runs, tmp_path):
     assert "<b>91.00 ± 1.00</b>" in text
     assert "<u>90.50</u>" in text
     assert text.count("<svg") == 2 + 3  # the curves, wide and narrow, and the modules' marks
+    assert text.count('aria-label="Symbol legend') == 2  # which colour is which module
     assert "&lt;b&gt;eca" in text
     assert "<b>eca" not in text
     assert str(tmp_path) not in text

@@ -56,7 +56,7 @@ def _title(row: Row) -> str:
 def _group(title: str, rows: list[Row], look: dict[str, Mark]) -> dict[str, Any]:
     return {
         "title": title,
-        "wide": Markup(seed_curves(rows, look, 640)),
+        "wide": Markup(seed_curves(rows, look, 960)),
         "narrow": Markup(seed_curves(rows, look, 270)),
         "rows": [
             {"module": r.attention, "mark": look[r.attention], "runs": r.runs, "accuracies": accuracies(r, rows)}
@@ -74,19 +74,22 @@ def seed_curves(rows: Sequence[Row], look: dict[str, Mark], width: int) -> str:
         width: of the plotting area in px.
     """
     values = [
-        {"module": row.attention, "epoch": i, "mean": mean, "low": mean - std, "high": mean + std}
+        {"module": row.attention, "colour": look[row.attention].colour, "epoch": i,
+         "mean": mean, "low": mean - std, "high": mean + std}
         for row in rows
         for i, (mean, std) in enumerate(row.curve, start=1)
-    ]
+    ]  # fmt: skip
+    few = [*range(1, len(rows[0].curve) + 1)] if len(rows[0].curve) <= 12 else None
     data = alt.Chart(alt.Data(values=values))
-    x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(nice=False), axis=alt.Axis(format="d", tickMinStep=1))
+    x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(nice=False), axis=alt.Axis(format="d", values=few or alt.Undefined))
     names = [row.attention for row in rows]
     colours = alt.Scale(domain=names, range=[look[name].colour for name in names])
     legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2.5, symbolOpacity=1)
     band = data.mark_area(opacity=0.18, aria=False).encode(
         y=alt.Y("low:Q", title="top-1, %", scale=alt.Scale(zero=False)),
         y2="high:Q",
-        fill=alt.Fill("module:N", scale=colours, legend=None),
+        fill=alt.Fill("colour:N", scale=None),
+        detail="module:N",
     )
     line = data.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18, filled=True), aria=False).encode(
         y=alt.Y("mean:Q"), stroke=alt.Stroke("module:N", scale=colours, legend=legend)
