@@ -32,7 +32,11 @@ def feed(root, **options):
 
 def seen(batches):
     """Shade and label of every image."""
-    return [(round(float(x.mean())), int(label)) for images, labels in batches for x, label in zip(images, labels, strict=True)]
+    return [
+        (round(float(x.mean())), int(label))
+        for images, labels in batches
+        for x, label in zip(images, labels, strict=True)
+    ]
 
 
 @pytest.fixture

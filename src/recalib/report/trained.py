@@ -81,7 +81,9 @@ def seed_curves(rows: Sequence[Row], look: dict[str, Mark], width: int) -> str:
     ]  # fmt: skip
     few = [*range(1, len(rows[0].curve) + 1)] if len(rows[0].curve) <= 12 else None
     data = alt.Chart(alt.Data(values=values))
-    x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(nice=False), axis=alt.Axis(format="d", values=few or alt.Undefined))
+    x = alt.X(
+        "epoch:Q", title="epoch", scale=alt.Scale(nice=False), axis=alt.Axis(format="d", values=few or alt.Undefined)
+    )
     names = [row.attention for row in rows]
     colours = alt.Scale(domain=names, range=[look[name].colour for name in names])
     legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2.5, symbolOpacity=1)
