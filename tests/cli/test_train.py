@@ -90,9 +90,12 @@ def test_help_names_the_recipes_and_an_example(capsys):
     assert "imagenet-ecanet-mobilenetv2" in text
 
 
-def test_two_processes_equal_one_with_the_whole_batch(command, tmp_path):
-    # a small learning rate: without batch statistics a large one multiplies the last bit's difference
-    common = ["--freeze-norms", "--attention", "se", "--label-smoothing", "0.1", "--lr", "0.01"]
+@pytest.mark.parametrize(
+    ("norms", "attention"), [("--freeze-norms", "se"), ("--sync-batchnorm", "se"), ("--sync-batchnorm", "srm")]
+)
+def test_two_processes_equal_one_with_the_whole_batch(norms, attention, command, tmp_path):
+    # a small learning rate: a large one multiplies the last bit's difference
+    common = [norms, "--attention", attention, "--label-smoothing", "0.1", "--lr", "0.01"]
     together = process(command("two", *common, "--devices", "2"))
     assert main(command("one", *common)) == 0
     out, err = together.communicate(timeout=200)

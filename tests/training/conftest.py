@@ -1,7 +1,7 @@
-import multiprocessing
 from dataclasses import replace
 
 import pytest
+from examples.kills import forkserver
 
 from recalib.training import Job, Recipe
 
@@ -21,6 +21,4 @@ def make_job(cifar, tmp_path):
 @pytest.fixture(scope="session")
 def processes():
     """Processes that start with the packages imported, and can be killed for real."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recalib.training", "timm"])
-    return context
+    return forkserver()

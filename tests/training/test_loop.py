@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch.nn import functional as F
 
 from recalib.models import create_model
@@ -142,6 +143,32 @@ def test_bfloat16_trains_close_to_float32():
     assert half.network.conv1.weight.dtype == torch.float32
     a, b = (torch.cat([p.detach().flatten() for p in one.network.parameters()]) for one in (half, full))
     assert 0 < (a - b).norm() < 0.03 * b.norm()
+
+
+def scaled():
+    """A training in fp16, whose scaler a CPU has too."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=2)
+    precision = MixedPrecision("16-mixed", device="cpu", scaler=scaler)
+    feed = Listed()
+    fabric = Fabric(accelerator="cpu", devices=1, plugins=precision)
+    return Training(fabric, network(), RECIPE, Feeds(feed, feed, tuple("abcdefghij"))), scaler
+
+
+def test_the_scaler_of_fp16_is_in_the_checkpoint_and_goes_on_where_it_was():
+    training, scaler = scaled()
+    before = network().conv1.weight
+    list(training.run_epoch())
+    assert not torch.equal(training.network.conv1.weight, before)
+    assert scaler.get_scale() == 4.0  # doubled after two steps, and one step on the way to the next
+    resumed, fresh = scaled()
+    resumed.restore(training.state())
+    assert fresh.state_dict() == scaler.state_dict()
+    assert fresh.state_dict()["_growth_tracker"] == 1
+
+
+@pytest.mark.slow(reason="half a minute for the compiler")
+def test_compiling_changes_no_result():
+    assert_same_weights(trained(replace(RECIPE, compile=True), epochs=1).network, by_hand(RECIPE, epochs=1))
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])

@@ -68,6 +68,17 @@ def test_finetune_recipes_are_section_4_2():
     assert rates("finetune-long", range(40)) == pytest.approx([0.01] * 20 + [0.001] * 20)
 
 
+def test_cifar_fast_climbs_to_a_high_rate_and_falls_as_a_cosine_to_zero():
+    assert facts("cifar-fast", "model", "epochs", "batch", "lr", "nesterov") == ("resnet56", 60, 512, 0.8, True)
+    assert facts("cifar-fast", "decay_norms_and_biases", "label_smoothing", "cutmix", "ema") == (False, 0.1, 1.0, 0.998)
+    assert facts("cifar-fast", "precision", "channels_last", "compile") == ("bf16-mixed", True, True)
+    climbing, falling = rates("cifar-fast", range(5)), rates("cifar-fast", range(5, 60))
+    assert climbing == sorted(climbing)
+    assert falling == sorted(falling, reverse=True)
+    assert learning_rate(recipe("cifar-fast"), 50, 10) == 0.8
+    assert falling[-1] < 0.001
+
+
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - {"cifar-fast", "cifar-gluon"}))
 def test_the_originals_use_plain_sgd_and_decay_everything(name):
     assert facts(name, "optimizer", "momentum", "nesterov", "decay_norms_and_biases") == ("sgd", 0.9, False, True)

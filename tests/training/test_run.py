@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import random
 import signal
 import time
 from dataclasses import replace
@@ -12,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from examples.kills import hunt, undisturbed
 from PIL import Image
 from safetensors.torch import load_file
+from tests.tracked import tensorboard_scalars, wandb_rows
 
 from recalib import inspect_checkpoint
 from recalib.errors import RecalibError, WorkFailed
-from recalib.runs import read_config, read_state
-from recalib.training import job_from_config, run
+from recalib.runs import read_config, read_metrics, read_state
+from recalib.training import RECIPES, job_from_config, recipe, run
 from recalib.training import loop as loop_module
 
 
@@ -44,27 +45,11 @@ def assert_same(a, b):
 def survive_kills(make_job, processes, kills, **recipe):
     """Kill a run at random moments, resume it each time, and compare its end with that of an undisturbed one."""
     calm, hunted = (make_job(name, save_every=2, **recipe) for name in ("calm", "hunted"))
-    run(calm)  # once more for the time it takes, everything warm
-    began = time.perf_counter()
-    run(replace(calm, name="timed"))
-    duration = time.perf_counter() - began
-    moments = random.Random(0)
-    killed = 0
-    while killed < kills:
-        process = processes.Process(target=run, args=(hunted,), kwargs={"resume": True})
-        process.start()
-        process.join(moments.uniform(0.1, 0.7) * duration)
-        if process.exitcode is not None:  # came to its end: begin again
-            assert process.exitcode == 0
-            assert_same(result_of(calm), result_of(hunted))
-            for file in hunted.folder.iterdir():
-                file.unlink()
-            continue
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        killed += 1
-    run(hunted, resume=True)
-    assert_same(result_of(calm), result_of(hunted))
+    expected, duration = undisturbed(calm)
+    done = hunt(hunted, kills, duration, processes)
+    assert len(done.kills) == kills
+    for end in done.ends:
+        assert end == expected
 
 
 def test_a_run_that_is_killed_and_resumed_ends_in_the_same_bits(make_job, processes):
@@ -73,12 +58,42 @@ def test_a_run_that_is_killed_and_resumed_ends_in_the_same_bits(make_job, proces
     )
 
 
+def run_offline(job, resume):
+    os.environ["WANDB_MODE"] = "offline"
+    run(job, resume=resume)
+
+
+def test_trackers_show_every_epoch_once_after_a_kill(make_job, processes):
+    job = make_job(track=("tensorboard", "wandb"), epochs=4)
+    killed, resumed = (processes.Process(target=run_offline, args=(job, resume)) for resume in (False, True))
+    killed.start()
+    while killed.is_alive() and len(read_metrics(job.folder)) < 2:
+        time.sleep(0.01)
+    killed.kill()
+    killed.join()
+    resumed.start()
+    resumed.join()
+    assert (killed.exitcode, resumed.exitcode) == (-signal.SIGKILL, 0)
+    top1 = [(row["step"], row["top1"]) for row in read_metrics(job.folder)]
+    assert len(top1) == 4
+    assert tensorboard_scalars(job.folder)["top1"] == top1  # whole numbers, which its float32 holds
+    assert [(row["_step"], row["top1"]) for row in wandb_rows(job.folder)] == top1
+
+
 @pytest.mark.slow(reason="twenty kills of a longer run")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_twenty_kills_change_no_bit(make_job, processes, optimizer):
     survive_kills(
         make_job, processes, 20, optimizer=optimizer, lr=0.01, epochs=6, limit=400, ema=0.9, cutmix=1.0, accumulate=2
     )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains(make_job, name):
+    small = {"model": "cifar_resnet8", "dataset": "cifar10", "epochs": 1, "batch": 20, "limit": 40}
+    job = make_job()
+    chosen = replace(recipe(name), **small, warmup_epochs=0.0, compile=False)
+    assert run(replace(job, recipe=chosen)).metrics["epoch"] == 0
 
 
 def test_the_same_job_twice_gives_the_same_bits(make_job):

@@ -1,6 +1,7 @@
 """`recalib report`: figures and one interactive page of anything measured or trained."""
 
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,7 @@ from recalib.report.figures import draw_figure
 from recalib.report.page import main_setting
 from recalib.report.picture import write_picture
 from recalib.report.table2 import table2
-from recalib.training.table import as_json, markdown, table
+from recalib.runs.environment import without_place
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Arguments:
     """Draw what was measured, or tabulate what was trained.
 
     From files of recalib compare: the page, or one figure of the paper (2, 3, 4, 5, 6 or table2). From folders of
-    runs: a table of accuracies with their deviations over seeds, in Markdown.
+    runs: a table of accuracies with their deviations over seeds, and as *.html the page with their curves.
 
     Example: recalib report recalib-compare/compare.jsonl --figure 5 --out fig5.svg
     """
@@ -35,7 +36,7 @@ class Arguments:
     figure: str | None = None
     """2, 3, 4, 5, 6 or table2; by default the page with all"""
     out: Path | None = None
-    """report.html, or for a figure *.svg or *.png, and for tables *.md"""
+    """report.html, or for a figure *.svg or *.png, and for tables *.md; runs are tabulated on the terminal too"""
     runtime: str | None = None
     """only this runtime's panels"""
     precision: str | None = None
@@ -53,13 +54,14 @@ def main(argv: list[str]) -> int:
     args = parse(Arguments, argv, "recalib report", config=(FlagCreatePairsOff,))
     if not args.results:
         raise RecalibError("nothing to report; name files of recalib compare or run folders")
+    command = shlex.join(["recalib", "report", *map(without_place, argv)])
     if all((path / "config.json").is_file() for path in args.results):
-        _runs(args)
+        _runs(args, command)
         return 0
     results = read_results(args.results)
     write_json(args.json, {"machine": results.machine, "cells": results.cells})
     if args.figure is None:
-        _page(args, results, shlex.join(["recalib", "report", *argv]))
+        _page(args, results, command)
     elif args.figure == "table2":
         _text(table2(results.cells), args.out)
     else:
@@ -67,10 +69,24 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _runs(args: Arguments) -> None:
-    rows = table(args.results)
+def _runs(args: Arguments, command: str) -> None:
+    from recalib.report.trained import show_trained, trained_page  # with Lightning Fabric, which figures do without
+    from recalib.training.table import as_json, is_finished, markdown, table
+
+    finished = [path for path in args.results if is_finished(path)]
+    left_out = [path.name for path in args.results if path not in finished]
+    if not finished:
+        raise RecalibError(f"{', '.join(left_out)}: no run came to its end; `recalib train --resume` goes on with one")
+    if left_out:
+        print(f"left out, for they did not come to their end: {', '.join(left_out)}", file=sys.stderr)
+    rows = table(finished)
     write_json(args.json, as_json(rows))
-    _text(markdown(rows) + "\n", args.out)
+    if args.out is None:
+        show_trained(rows)
+    elif args.out.suffix == ".html":
+        _text(trained_page(rows, left_out, command), args.out)
+    else:
+        _text(markdown(rows) + "\n", args.out)
 
 
 def _page(args: Arguments, results: Results, command: str) -> None:
@@ -94,6 +110,7 @@ def _text(text: str, out: Path | None) -> None:
         print(text, end="")
         return
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise WorkFailed(f"cannot write {str(out)!r}: {error.strerror}") from None

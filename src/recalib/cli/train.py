@@ -9,10 +9,11 @@ import tyro
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError
-from recalib.runs import read_config
+from recalib.report.trained import show_trained
+from recalib.runs import environment, read_config
 from recalib.training import RECIPES, Job, Outcome, job_from_config, recipe, run
 from recalib.training.repeat import run_seeds
-from recalib.training.table import as_json, finished_runs, markdown, table
+from recalib.training.table import as_json, finished_runs, table
 
 EXAMPLE = """Train a network by a recipe; every field of the recipe is a flag.
 
@@ -31,14 +32,14 @@ class Arguments:
         job: recipe, data and folder.
         resume: go on from the run's last checkpoint, where it has one.
         seeds: train with so many seeds, counted from the recipe's, and make a table of mean and deviation.
-        jobs: seeds trained side by side.
+        jobs: seeds trained side by side; by default one, and on a GPU as many as its memory holds.
         json: write the result here.
     """
 
     job: Annotated[Job, tyro.conf.arg(name="")]
     resume: bool = False
     seeds: int = 1
-    jobs: int = 1
+    jobs: int | None = None
     json: Path | None = None
 
 
@@ -85,12 +86,13 @@ def train_seeds(arguments: Arguments) -> dict[str, object]:
     job = arguments.job
     folders = run_seeds(job, arguments.seeds, arguments.jobs, resume=arguments.resume)
     rows = table(finished_runs(job.out, folders[0]))
-    print(markdown(rows))
-    return {"runs": [str(folder) for folder in folders], "table": as_json(rows)}
+    show_trained(rows)
+    return {"runs": [str(folder) for folder in folders], "table": as_json(rows), "environment": environment()}
 
 
 def report(outcome: Outcome) -> dict[str, object]:
     """Say how a run ended; its metrics for ``--json``."""
     if outcome.stopped:
         print(outcome.stopped)
-    return {"run": str(outcome.folder), "stopped": outcome.stopped, **outcome.metrics}
+    told = {"run": str(outcome.folder), "stopped": outcome.stopped, **outcome.metrics}
+    return {**told, "environment": environment()}

@@ -20,6 +20,7 @@ from recalib.detection.feed import Batch, Feed
 from recalib.detection.recipes import Recipe
 from recalib.detection.style import Adversarial
 from recalib.runs.lifecycle import NotFiniteError
+from recalib.runs.synchronized import synchronized
 
 
 class _Sealed:
@@ -54,7 +55,7 @@ class Training:
     def __init__(self, fabric: Fabric, network: nn.Module, recipe: Recipe, feed: Feed, test: DetectionDataset) -> None:
         self.fabric, self.recipe, self.feed, self.test = fabric, recipe, feed, test
         if recipe.sync_batchnorm and fabric.world_size > 1:
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            network = synchronized(network, fabric.device)
         self.network = fabric.to_device(network)
         groups = param_groups(network, recipe.weight_decay)
         self.optimizer: torch.optim.Optimizer = (

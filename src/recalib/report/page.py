@@ -40,6 +40,23 @@ def write_page(
         advice: what `recalib.benchmark.advice.advise` said about `cells`.
         command: the command line that measured them.
     """
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = render(
+        "template.html",
+        **_content(cells, machine),
+        advice=[line.replace(" %", "\u00a0%").replace(" ms", "\u00a0ms") for line in advice],
+        headed=len(advice) % len(_HEADINGS) == 0,
+        headings=_HEADINGS,
+        command=command,
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+    )
+    Path(path).write_text(page, encoding="utf-8")
+
+
+def render(template: str, **content: Any) -> str:
+    """A page with the house's style; everything in its content is escaped."""
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -47,20 +64,8 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = environment.get_template("template.html").render(
-        _content(cells, machine),
-        advice=[line.replace(" %", "\u00a0%").replace(" ms", "\u00a0ms") for line in advice],
-        headed=len(advice) % len(_HEADINGS) == 0,
-        headings=_HEADINGS,
-        command=command,
-        version=__version__,
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-    )
-    Path(path).write_text(page, encoding="utf-8")
+    style = Markup((_HERE / "page.css").read_text(encoding="utf-8"))
+    return environment.get_template(template).render(content, version=__version__, style=style)
 
 
 def _content(everything: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,13 +17,33 @@ def environment() -> dict[str, Any]:
     return {
         "recalib": version_of("recalib"),
         "code": code_version(),
-        "command": ["recalib", *sys.argv[1:]],
+        "command": [*_program(), *map(without_place, sys.argv[1:])],
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: version_of(name) for name in PACKAGES},
         "threads": torch.get_num_threads(),
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def without_place(word: str) -> str:
+    """A word of a command line, its path told from the working directory, or by its name where it lies outside."""
+    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    path = Path(value).expanduser()
+    if path.is_absolute():
+        here = Path.cwd()
+        value = str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+    return flag + equals + value
+
+
+def _program() -> list[str]:
+    """What was typed before the arguments: recalib, or python and a module or script."""
+    spec = sys.modules["__main__"].__spec__
+    if spec is not None:
+        name = spec.name.removesuffix(".__main__")
+        return ["recalib"] if name == "recalib" else ["python", "-m", name]
+    script = without_place(sys.argv[0])
+    return ["python", script] if script.endswith(".py") else [Path(script).name]
 
 
 def version_of(package: str) -> str | None:

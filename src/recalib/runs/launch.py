@@ -5,6 +5,7 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from recalib.errors import RecalibError
+from recalib.runs.synchronized import Processes
 
 
 def launched(accelerator: str, devices: int, precision: Any) -> Fabric:
@@ -18,7 +19,7 @@ def launched(accelerator: str, devices: int, precision: Any) -> Fabric:
     Raises:
         RecalibError: for a device that this machine does not have.
     """
-    strategy = "ddp" if devices > 1 else "auto"
+    strategy = Processes() if devices > 1 else "auto"
     try:
         fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=devices, precision=precision)
     except (RuntimeError, ValueError, TypeError) as error:

@@ -3,9 +3,11 @@
 import importlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 from recalib.errors import RecalibError, WorkFailed, unknown
 from recalib.runs.atomic import write_text
@@ -58,18 +60,26 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Scalars for TensorBoard under ``tensorboard/``."""
+    """Scalars for TensorBoard under ``tensorboard/``; a resumed run's later ones are purged as TensorBoard does it.
+
+    Args:
+        folder: the run's folder.
+        step: that of the checkpoint the run goes on from, None for a beginning.
+    """
 
     module = "torch.utils.tensorboard"
 
-    def __init__(self, folder: Path, _config: Mapping[str, Any]) -> None:
-        self.writer = importlib.import_module(self.module).SummaryWriter(str(folder / "tensorboard"))
+    def __init__(self, folder: Path, _config: Mapping[str, Any], step: int | None) -> None:
+        first = 0 if step is None else step + 1
+        writer = importlib.import_module(self.module).SummaryWriter
+        self.writer = writer(str(folder / "tensorboard"), purge_step=first)
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Record every number of a row."""
+        """Record every number of a row; in the file before this returns."""
         for name, value in metrics.items():
             if isinstance(value, int | float):
                 self.writer.add_scalar(name, value, step)
+        self.writer.flush()
 
     def close(self) -> None:
         """Flush the writer."""
@@ -77,18 +87,43 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A W&B run under the folder's name; WANDB_MODE=offline keeps it on this machine."""
+    """A W&B run under the folder's name; WANDB_MODE=offline keeps it on this machine.
+
+    W&B cannot go on with an offline run, and loses what a killed one had not written. So whatever of metrics.jsonl a
+    run lacks when it is opened it is given then, and offline files of before, which hold no more, are removed.
+
+    Args:
+        folder: the run's folder; ``wandb-id`` in it holds the W&B run's id.
+        config: shown with the run.
+
+    Raises:
+        RecalibError: where W&B refuses, such as for want of an account.
+    """
 
     module = "wandb"
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        self.run = importlib.import_module(self.module).init(
-            project="recalib", name=folder.name, id=folder.name, dir=str(folder), config=dict(config), resume="allow"
-        )
+    def __init__(self, folder: Path, config: Mapping[str, Any], _step: int | None) -> None:
+        wandb = importlib.import_module(self.module)
+        name = folder / "wandb-id"
+        if not name.exists():
+            write_text(name, uuid4().hex[:8])
+        for before in folder.glob("wandb/offline-run-*"):
+            shutil.rmtree(before)
+        id_, project = name.read_text(), "recalib"
+        try:
+            self.run = wandb.init(
+                project=project, name=folder.name, id=id_, dir=str(folder), config=dict(config), resume="allow"
+            )
+        except wandb.Error as error:
+            reason = str(error).splitlines()[0]
+            raise RecalibError(f"--track wandb: {reason} WANDB_MODE=offline needs no account") from None
+        for row in read_metrics(folder):
+            self.log(row.pop("step"), row)
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Record a row."""
-        self.run.log(dict(metrics), step=step)
+        """Record a row, unless W&B has it from before a kill."""
+        if step >= self.run.starting_step:
+            self.run.log(dict(metrics), step=step)
 
     def close(self) -> None:
         """Finish the run."""
@@ -125,7 +160,7 @@ def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any
         config: for trackers that show it.
         step: that of the checkpoint the run goes on from, None for a beginning.
     """
-    return [JsonLines(folder / METRICS, step), *[TRACKERS[name](folder, config) for name in names]]
+    return [JsonLines(folder / METRICS, step), *[TRACKERS[name](folder, config, step) for name in names]]
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

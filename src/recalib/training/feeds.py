@@ -23,6 +23,7 @@ from recalib.data import (
     read_cifar,
     read_folder,
 )
+from recalib.data.dali import DaliTrain
 from recalib.data.resident import Batch
 from recalib.errors import RecalibError
 from recalib.runs.folder import weights_of
@@ -132,6 +133,8 @@ def _open_train(
     recipe, kind = job.recipe, normalization(job.recipe.normalization or "")
     common: dict[str, Any] = {"device": device, "seed": recipe.seed, "drop_last": recipe.drop_last, "share": share}
     if recipe.dataset != "imagenet":
+        if job.reader == "dali":
+            raise RecalibError("--reader dali reads folders of images; CIFAR stays on the device as it is")
         images = read_cifar(job.data, recipe.dataset or "cifar10", train=True).first(recipe.limit)
         images, aside = images.split(recipe.holdout)
         return ResidentTrain(images, kind, recipe.batch, **common), _resident_test(aside, kind, device, share)
@@ -139,10 +142,12 @@ def _open_train(
     if folder.classes != classes:
         differ = ", ".join(sorted({*folder.classes} ^ {*classes})[:5])
         raise RecalibError(f"{job.data}/train and val have different classes: {differ} is in one only")
-    common |= {"size": recipe.image_size, "workers": job.workers, "strict": job.strict}
+    common |= {"size": recipe.image_size, "workers": job.workers}
     folder, held = folder.split(recipe.holdout)
     held_test = _folder_test(held, kind, recipe, device, share, job.workers)
-    return FolderTrain(folder, kind, recipe.batch, **common), held_test
+    if job.reader == "dali":
+        return DaliTrain(folder, kind, recipe.batch, **common), held_test
+    return FolderTrain(folder, kind, recipe.batch, **common, strict=job.strict), held_test
 
 
 def open_test(

@@ -22,6 +22,7 @@ class Job:
         accelerator: by default the best this machine has.
         devices: processes, one a device.
         workers: processes that read images, for data that does not stay on the device.
+        reader: of folders of images for training: torchvision, or NVIDIA DALI (an extra), which decodes on a GPU.
         strict: stop at the first unreadable image instead of replacing it.
         on_nan: what to do when the loss is not finite: stop, or go back once to the last checkpoint and another order.
         save_every: steps between checkpoints, besides the one after every epoch; 0 for none.
@@ -36,6 +37,7 @@ class Job:
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
     workers: int = 4
+    reader: Literal["torchvision", "dali"] = "torchvision"
     strict: bool = False
     on_nan: Literal["stop", "rollback"] = "stop"
     save_every: int = 0

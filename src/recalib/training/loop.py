@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from recalib.attention import param_groups
 from recalib.data import seed_for
 from recalib.runs.lifecycle import NotFiniteError
+from recalib.runs.synchronized import synchronized
 from recalib.training.feeds import Feeds
 from recalib.training.mixing import mixer
 from recalib.training.network import freeze_norms
@@ -38,7 +39,7 @@ class Training:
     def __init__(self, fabric: Fabric, network: nn.Module, recipe: Recipe, feeds: Feeds) -> None:
         self.fabric, self.recipe, self.feeds = fabric, recipe, feeds
         if recipe.sync_batchnorm and fabric.world_size > 1:
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            network = synchronized(network, fabric.device)
         if recipe.freeze_norms:
             freeze_norms(network)  # before DDP and the optimizer look for what is trained
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -118,7 +119,7 @@ class Training:
         loss, correct, images = self._sum_totals().tolist()
         rate = self.optimizer.param_groups[0]["lr"]
         metrics = {"epoch": self.epoch, "lr": rate, "train_loss": loss / images, "train_top1": 100 * correct / images}
-        metrics |= self.evaluate()
+        metrics |= self.evaluate() | _memory(self.fabric.device)
         if self.feeds.aside is not None:
             aside = accuracy(self.evaluated, self.feeds.aside, self.fabric)
             metrics |= {f"holdout_{name}": value for name, value in aside.items()}
@@ -178,6 +179,14 @@ class Training:
 
     def _sum_totals(self) -> Tensor:
         return summed(self.totals, self.fabric)
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    """What this process has taken of a GPU at most, and what is left for others."""
+    if device.type != "cuda":
+        return {}
+    free, _ = torch.cuda.mem_get_info(device)
+    return {"memory_gib": torch.cuda.max_memory_reserved(device) / 2**30, "free_gib": free / 2**30}
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -8,18 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from recalib.errors import RecalibError, WorkFailed
-from recalib.runs import stop_on_signals, write_json
+from recalib.runs import read_metrics, stop_on_signals, write_json
 from recalib.training.feeds import resolved
 from recalib.training.job import Job
 
+SPARE_GIB = 0.7  # of the device for each process beside what it allocates: its CUDA context and kernels
 
-def run_seeds(job: Job, seeds: int, side_by_side: int = 1, *, resume: bool = False) -> list[Path]:
+
+def run_seeds(job: Job, seeds: int, side_by_side: int | None = None, *, resume: bool = False) -> list[Path]:
     """Train a job with ``seeds`` seeds, counted from the recipe's.
 
     Args:
         job: what is trained; a name given becomes a prefix.
         seeds: how many.
-        side_by_side: how many at a time, on the same device.
+        side_by_side: how many at a time, on the same device; by default as many as it holds, as `fitting` says.
         resume: go on with those that were begun.
 
     Returns:
@@ -29,15 +31,16 @@ def run_seeds(job: Job, seeds: int, side_by_side: int = 1, *, resume: bool = Fal
         RecalibError: for fewer than one seed or process, or data that is not there.
         WorkFailed: where a run fails, or was stopped before its end.
     """
-    if seeds < 1 or side_by_side < 1:
+    if seeds < 1 or (side_by_side is not None and side_by_side < 1):
         raise RecalibError(f"seeds {seeds}, jobs {side_by_side}: should be at least 1")
     jobs = [_with_seed(resolved(job), job.recipe.seed + i) for i in range(seeds)]
     with tempfile.TemporaryDirectory() as scratch, stop_on_signals() as stop:
         waiting, running = [*jobs], dict[Path, subprocess.Popen[bytes]]()
         while waiting or running:
-            while waiting and len(running) < side_by_side:
+            places = side_by_side or (fitting(jobs[0].folder) if job.devices == 1 else 1)
+            while waiting and len(running) < places:
                 one = waiting.pop(0)
-                running[one.folder] = _start(one, Path(scratch), resume=resume, alone=side_by_side == 1)
+                running[one.folder] = _start(one, Path(scratch), resume=resume, alone=places == 1)
             for folder in [f for f, process in running.items() if process.poll() is not None]:
                 if running.pop(folder).returncode:
                     _end(running)
@@ -47,6 +50,15 @@ def run_seeds(job: Job, seeds: int, side_by_side: int = 1, *, resume: bool = Fal
                 raise WorkFailed("stopped; the same command with --resume goes on")
             time.sleep(0.1)
     return [one.folder for one in jobs]
+
+
+def fitting(first: Path) -> int:
+    """How many runs such as a first one its device holds: one, until the first epoch has shown what a run takes.
+
+    Only a GPU's memory is told in the metrics; elsewhere it stays at one.
+    """
+    told = [row for row in read_metrics(first) if "memory_gib" in row]
+    return 1 + int(0.95 * told[0]["free_gib"] // (told[0]["memory_gib"] + SPARE_GIB)) if told else 1
 
 
 def _with_seed(job: Job, seed: int) -> Job:
