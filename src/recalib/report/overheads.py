@@ -7,9 +7,10 @@ import altair as alt
 
 from recalib.benchmark.advice import overhead_text
 from recalib.report.marks import Mark
-from recalib.report.rows import Cell, Row, is_reference, module_title, status_text
+from recalib.report.rows import Cell, Row, is_like_plain, is_reference, module_title, status_text
 from recalib.report.svg import draw
 
+_GREY = Mark("var(--rule)", "")  # of what cannot be told from the plain network
 STATES = ("as inserted", "deployed")
 _BAR, _WIDTH = 13, 230  # px: thickness of a bar, width of the plotting area
 
@@ -34,7 +35,7 @@ def overhead_bars(rows: Sequence[Row], look: dict[str, Mark], domain: tuple[floa
         for state, cell in zip(STATES, (row.before, row.after), strict=True):
             if cell is None or is_reference(cell):
                 continue
-            mark = look[row.module]
+            mark = _GREY if is_like_plain(cell) else look[row.module]
             colour = mark.colour if cell["deployed"] else mark.faded
             base: dict[str, Any] = {"module": module_title(row.module), "state": state, "colour": colour}
             if cell["overhead"]:
@@ -65,7 +66,8 @@ def _bar(row: Row, state: str, cell: Cell) -> dict[str, Any]:
         "high": percent["high"],
         "beyond": max(percent["high"], 0.0),
         "text": f"{percent['ratio']:.1f}",
-        "title": f"{module_title(row.module)} in {row.runtime}, {state}: {overhead_text(cell['overhead'])}",
+        "title": f"{module_title(row.module)} in {row.runtime}, {state}: {overhead_text(cell['overhead'])}"
+        f"{', not distinguishable from none' if is_like_plain(cell) else ''}",
     }
 
 
