@@ -6,6 +6,7 @@ from typing import Any
 import altair as alt
 
 from recalib.benchmark.advice import overhead_text
+from recalib.benchmark.published_times import Times
 from recalib.report.marks import Mark
 from recalib.report.rows import Cell, Row, is_like_plain, is_reference, module_title, status_text
 from recalib.report.svg import draw
@@ -66,9 +67,25 @@ def _bar(row: Row, state: str, cell: Cell) -> dict[str, Any]:
         "high": percent["high"],
         "beyond": max(percent["high"], 0.0),
         "text": f"{percent['ratio']:.1f}",
-        "title": f"{module_title(row.module)} in {row.runtime}, {state}: {overhead_text(cell['overhead'])}"
+        "title": f"{module_title(row.module)} in {row.runtime}, {state}: {_text(cell)}"
         f"{', not distinguishable from none' if is_like_plain(cell) else ''}",
     }
+
+
+def _text(cell: Cell) -> str:
+    text = overhead_text(cell["overhead"])
+    return text if cell["overhead"]["low"] < cell["overhead"]["high"] else text.partition(" [")[0]
+
+
+def published_bars(times: Times, look: dict[str, Mark]) -> str:
+    """Draw published overheads of the modules that have a mark; they have no interval, and an axis of their own."""
+    rows = []
+    for module, ratio in times.overheads().items():
+        if module in look:
+            overhead = {"ratio": ratio, "low": ratio, "high": ratio, "distinguishable": True}
+            cell = {"module": module, "deployed": False, "status": "ok", "overhead": overhead}
+            rows.append(Row("", f"{times.framework}, {times.label}", {}, module, cell, None))
+    return overhead_bars(rows, look, percent_domain([row.network for row in rows]))
 
 
 def _layers(bars: list[dict[str, Any]], notes: list[dict[str, Any]]) -> list[alt.Chart]:

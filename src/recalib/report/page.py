@@ -13,9 +13,10 @@ from markupsafe import Markup
 
 from recalib.benchmark.advice import runtimes
 from recalib.benchmark.published import BASELINE
+from recalib.benchmark.published_times import times
 from recalib.report.figures import FIGURES, Panel
 from recalib.report.marks import Mark, marks
-from recalib.report.overheads import overhead_bars, percent_domain
+from recalib.report.overheads import overhead_bars, percent_domain, published_bars
 from recalib.report.rows import (
     SETTING,
     Cell,
@@ -99,6 +100,7 @@ def _content(cells: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any
     preferred = setting_of(main[0]) if main else {}
     tradeoffs = _tradeoffs(cells, networks, look)
     overheads = [group for model in networks if (group := _overheads(model, every, look))["panels"]]
+    timed = [one for model in networks for one in times(model)]
     setup = any(cell.get("setup_s") is not None for cell in cells)
     is_grid = bool(vary) or len(networks) > 1
     table = [_table_row(row, look[row.module], vary) for row in every]
@@ -111,6 +113,7 @@ def _content(cells: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any
         "tradeoff_filters": _filters([group["facets"] for group in tradeoffs], preferred),
         "overheads": overheads,
         "overhead_filters": _filters([panel.facets for group in overheads for panel in group["panels"]], preferred),
+        "published_times": f"{timed[0].label}, Table 2: {timed[0].setting}" if timed else "",
         "figures": _figures(cells, preferred) if is_grid else [],
         "table2": _table2(cells, preferred) if is_grid else None,
         "columns": ["network", "runtime", *vary, *_COLUMNS, *(["set-up, s"] if setup else [])],
@@ -220,7 +223,12 @@ def _overheads(model: str, every: Sequence[Row], look: dict[str, Mark]) -> dict[
             chosen = [row for row in of_model if row.runtime == runtime and row.setting == one]
             title = facets_text({"runtime": runtime, **{name: one[name] for name in vary}})
             panels.append(Panel(title, Markup(overhead_bars(chosen, look, domain)), one))
-    return {"model": model, "panels": panels}
+    published = (
+        []
+        if not panels
+        else [Panel(f"{one.framework}, published", Markup(published_bars(one, look))) for one in times(model)]
+    )
+    return {"model": model, "panels": panels + published}
 
 
 def _table_row(row: Row, mark: Mark, vary: Sequence[str]) -> dict[str, Any]:

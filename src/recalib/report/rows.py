@@ -38,7 +38,7 @@ class Row:
 
 
 def rows(cells: Sequence[Cell]) -> list[Row]:
-    """Pair the cells of each (model, runtime, setting, module); a model's runtimes together, each setting by setting."""
+    """Pair the cells of each (model, runtime, setting, module); by model and runtime, each by setting."""
     pairs: dict[tuple[str, str, tuple[str, ...], str], dict[bool, Cell]] = {}
     for cell in cells:
         key = cell["model"], cell["runtime"], tuple(setting_of(cell).values()), cell["module"]
