@@ -67,12 +67,8 @@ def _value(spot: Spot, mark: Mark) -> dict[str, Any]:
 
 
 def _named(spots: Sequence[Spot], title: str) -> alt.X:
-    return alt.X(
-        "x:N",
-        sort=list(dict.fromkeys(spot.x for spot in spots)),
-        title=title,
-        axis=alt.Axis(labelAngle=-30, labelLimit=110),
-    )
+    axis = alt.Axis(labelAngle=-30, labelLimit=110)
+    return alt.X("x:N", sort=list(dict.fromkeys(spot.x for spot in spots)), title=title, axis=axis)
 
 
 def _number(spots: Sequence[Spot], title: str, log: bool) -> alt.X:
