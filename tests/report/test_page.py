@@ -270,8 +270,8 @@ def test_what_cannot_be_told_from_plain_is_grey_in_table_and_bars(open_page, tmp
     write_page(path, [*cells[:2], cells[2] | {"overhead": same}, *cells[3:14]], machine, advise(cells), "recalib")
     page = open_page(path)
     assert page.locator("td.same").count() == 1
-    assert page.locator(".chart [aria-roledescription=bar][fill*='--rule']").count() == 1
-    label = page.locator(".chart [aria-roledescription=bar][fill*='--rule']").get_attribute("aria-label")
+    assert page.locator(".chart [aria-roledescription=bar][stroke*='--rule']").count() == 1
+    label = page.locator(".chart [aria-roledescription=bar][stroke*='--rule']").get_attribute("aria-label")
     assert label.startswith("ab in eager, as inserted: +10.2 %")
     assert label.endswith("not distinguishable from none")
 

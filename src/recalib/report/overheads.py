@@ -38,7 +38,8 @@ def overhead_bars(rows: Sequence[Row], look: dict[str, Mark], domain: tuple[floa
                 continue
             mark = _GREY if is_like_plain(cell) else look[row.module]
             colour = mark.colour if cell["deployed"] else mark.faded
-            base: dict[str, Any] = {"module": module_title(row.module), "state": state, "colour": colour}
+            base: dict[str, Any] = {"module": module_title(row.module), "state": state}
+            base |= {"colour": colour, "fill": "var(--paper)" if is_like_plain(cell) else colour}
             if cell["overhead"]:
                 bars.append(base | _bar(row, state, cell))
             elif text := status_text(cell):
@@ -100,7 +101,8 @@ def _layers(bars: list[dict[str, Any]], notes: list[dict[str, Any]]) -> list[alt
     }
     return [
         measured.mark_bar(cornerRadiusEnd=2).encode(
-            fill=alt.Fill("colour:N", scale=None),
+            fill=alt.Fill("fill:N", scale=None),
+            stroke=alt.Stroke("colour:N", scale=None),
             description="title:N",
         ),
         measured.mark_rule(stroke="var(--ink)", strokeWidth=1.2, aria=False).encode(x="low:Q", x2="high:Q"),
