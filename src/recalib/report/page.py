@@ -227,12 +227,9 @@ def _overheads(model: str, every: Sequence[Row], look: dict[str, Mark]) -> dict[
             chosen = [row for row in of_model if row.runtime == runtime and row.setting == one]
             title = facets_text({"runtime": runtime, **{name: one[name] for name in vary}})
             panels.append(Panel(title, Markup(overhead_bars(chosen, look, domain)), one))
-    published = (
-        []
-        if not panels
-        else [Panel(f"{one.framework}, published", Markup(published_bars(one, look))) for one in times(model)]
-    )
-    return {"model": model, "panels": panels + published}
+    if panels:  # published ones have no setting of ours, so that they stand beside whatever is chosen
+        panels += [Panel(f"{one.framework}, published", Markup(published_bars(one, look))) for one in times(model)]
+    return {"model": model, "panels": panels}
 
 
 def _table_row(row: Row, mark: Mark, vary: Sequence[str]) -> dict[str, Any]:
