@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 ARGUMENTS = ["latency", "cifar_resnet8", "--modules", "se", "--sizes", "32", "32x48", "--runtimes", "eager"]
-ARGUMENTS += ["--batches", "1", "2", "--rounds", "5", "--threads", "1"]
+ARGUMENTS += ["--batches", "2", "--rounds", "5", "--threads", "1"]
 
 
 def recalib(*arguments):
@@ -15,6 +17,28 @@ def recalib(*arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "recalib", *map(str, arguments)], stderr=subprocess.PIPE, text=True, env=environment
     )
+
+
+def children_of(process):
+    """Its children, in Linux's list of them."""
+    try:
+        return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def cells(folder):
@@ -30,8 +54,13 @@ def test_a_killed_grid_continues_without_losing_a_cell_or_measuring_one_twice(tm
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
         time.sleep(0.05)
+    children = children_of(process)
     process.kill()
     process.communicate()
+    assert children
+    while any(map(is_running, children)):  # nobody measures on for a parent that is no more
+        assert time.monotonic() < end
+        time.sleep(0.05)
     kept = cells(tmp_path)
     again = recalib(*ARGUMENTS, "--out", tmp_path, "--resume")
     _, stderr = again.communicate(timeout=200)
@@ -39,5 +68,22 @@ def test_a_killed_grid_continues_without_losing_a_cell_or_measuring_one_twice(tm
     found = cells(tmp_path)
     assert found[: len(kept)] == kept
     keys = [(json.dumps(cell["size"]), cell["batch"], cell["module"], cell["deployed"]) for cell in found]
-    assert len(keys) == len(set(keys)) == 16
+    assert len(keys) == len(set(keys)) == 8
     assert {cell["status"] for cell in found} == {"ok"}
+    assert 'id="table-2"' in (tmp_path / "report.html").read_text()
+
+
+def test_a_killed_process_costs_one_cell_which_is_not_called_out_of_memory(tmp_path):
+    arguments = ["latency", "cifar_resnet8", "--modules", "se", "--runtimes", "eager", "--sizes", "32", "--rounds", "5"]
+    process = recalib(*arguments, "--threads", "1", "--out", tmp_path, "--json", tmp_path / "cells.json")
+    end = time.monotonic() + 200
+    while not (children := [child for child in children_of(process) if "spawn_main" in command_of(child)]):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    os.kill(children[0], signal.SIGKILL)
+    _, stderr = process.communicate(timeout=200)
+    found = json.loads((tmp_path / "cells.json").read_text())["cells"]
+    dead = [cell for cell in found if cell["status"] != "ok"]
+    assert {(cell["status"], cell["message"]) for cell in dead} == {("failed", "process died (signal 9)")}, stderr
+    assert len(found) == 4

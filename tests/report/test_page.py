@@ -173,7 +173,7 @@ def test_the_charts_show_every_module_that_can_be_placed(open_page, report):
 
 def test_one_runtime_is_shown_at_a_time_and_the_fastest_first(open_page, report):
     page = open_page(report)
-    assert texts(page, ".choice label") == RUNTIMES
+    assert texts(page, "section:has(.tradeoff) .choice label") == RUNTIMES
     assert page.locator(".tradeoff:visible").get_attribute("data-runtime") == "openvino"
     page.get_by_text("eager", exact=True).first.click()
     assert page.locator(".tradeoff:visible").get_attribute("data-runtime") == "eager"
@@ -247,6 +247,50 @@ def test_the_figures_of_a_grid_are_chosen_by_runtime_and_resolution(open_page, r
     times.get_by_text("320", exact=True).click()
     assert times.locator("h4:visible").all_inner_texts() == ["openvino, fp32, 320 px, batch 1"]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_settings_are_columns_and_rows_are_chosen_by_them(open_page, report_of_a_grid):
+    page = open_page(report_of_a_grid)
+    table = page.locator("section", has=page.locator("h2", has_text="Every measurement"))
+    rows = table.locator("tbody tr:visible")
+    assert table.locator("th[data-column='2']").inner_text() == "resolution"
+    assert rows.count() == 32  # two sizes, two runtimes, seven networks' modules and the deeper one
+    table.get_by_text("320", exact=True).first.click()
+    table.get_by_text("openvino", exact=True).first.click()
+    assert rows.count() == 8
+    assert {*rows.locator("td:nth-child(3)").all_inner_texts()} == {"320"}
+    assert {*rows.locator("td:nth-child(2)").all_inner_texts()} == {"openvino"}
+    table.locator("[data-facet=runtime]").get_by_text("all").click()
+    assert rows.count() == 16
+
+
+def test_what_cannot_be_told_from_plain_is_grey_in_table_and_bars(open_page, tmp_path, cells, machine):
+    path = tmp_path / "grey.html"
+    same = cells[2]["overhead"] | {"p": 0.7, "distinguishable": False}
+    write_page(path, [*cells[:2], cells[2] | {"overhead": same}, *cells[3:14]], machine, advise(cells), "recalib")
+    page = open_page(path)
+    assert page.locator("td.same").count() == 1
+    assert page.locator(".chart [aria-roledescription=bar][stroke*='--rule']").count() == 1
+    label = page.locator(".chart [aria-roledescription=bar][stroke*='--rule']").get_attribute("aria-label")
+    assert label.startswith("ab in eager, as inserted: +10.2 %")
+    assert label.endswith("not distinguishable from none")
+
+
+def test_table_2_of_a_grid_is_a_part_of_the_page(open_page, report_of_a_grid):
+    page = open_page(report_of_a_grid)
+    table = page.locator("#table-2")
+    table.get_by_text("320", exact=True).click()
+    rows = table.locator("tbody tr:visible").all_inner_texts()
+    assert len(rows) == 16
+    assert any(row.split("\t")[:2] == ["resnet50", "se"] and "76.98 / 93.44\tKlomp 2023" in row for row in rows)
+
+
+def test_published_overheads_stand_beside_the_measured_ones_and_are_called_published(open_page, report):
+    page = open_page(report)
+    panel = page.locator("section h4", has_text="PyTorch, published").locator("..")
+    marks = panel.locator("[aria-roledescription=bar]").evaluate_all("all => all.map(e => e.ariaLabel)")
+    assert "eca in PyTorch, Klomp 2023, as inserted: +45.5 %" in marks
+    assert "RTX 2080 Ti" in panel.locator("xpath=ancestor::section").inner_text()
 
 
 def test_pointing_at_a_curve_tells_its_overhead_and_interval(open_page, report_of_a_grid):

@@ -59,3 +59,16 @@ def test_names_are_shown_as_they_are(render, cells):
 
 def test_nothing_measured_is_said(render):
     assert any("nothing measured" in line for line in render(100, []))
+
+
+def test_rows_of_several_settings_say_which(render, cells):
+    grid = [cell | {"batch": batch} for batch in (1, 8) for cell in cells if cell["runtime"] == "eager"]
+    text = "\n".join(render(100, grid))
+    assert [text.count(words) for words in ("batch 1 ", "batch 8 ")] == [2, 2]  # resnet50's and resnet101's
+
+
+def test_an_overhead_that_cannot_be_told_from_none_is_marked(render, cells):
+    same = cells[2]["overhead"] | {"distinguishable": False}
+    text = " ".join(render(100, [*cells[:2], cells[2] | {"overhead": same}]))
+    assert text.count("~+10.2 [") == 1
+    assert "cannot be told" in text

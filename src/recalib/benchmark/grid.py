@@ -4,10 +4,11 @@ import functools
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from recalib.benchmark.group import PREPARING, Progress
 from recalib.benchmark.runner import Comparison, Group, Store, cells_of, each_once, measure_here, networks_of, run
 from recalib.benchmark.sizes import Size
 from recalib.errors import RecalibError, unknown
-from recalib.runtimes import DTYPES, Settings, find_protocol, find_runtime
+from recalib.runtimes import DTYPES, Settings, find_protocol, find_runtime, oom
 from recalib.runtimes.machine import best_device, describe
 from recalib.runtimes.timer import FEWEST_FOR_AN_INTERVAL
 
@@ -166,12 +167,15 @@ def measure_apart(group: Group, grid: Grid, progress: Progress, store: Store) ->
     lost: list[Cell] = []
     cells = list(group.cells)
     while cells:
+        kills = oom.kills()
         done, at, code = _attempt(Group(group.runtime, cells), grid, progress)
         if done is not None:
             store(_in_order(group.cells, [*done, *lost]))
             return
         victims = cells if at is None else [cells[at]]
-        lost += [_dead(cell, code) for cell in victims]
+        # anybody may send SIGKILL: it was memory only if the system has counted one more such kill since
+        out_of_memory = code == -signal.SIGKILL and oom.kills() != kills
+        lost += [_dead(cell, code, out_of_memory) for cell in victims]
         cells = [cell for cell in cells if cell not in victims]
     store(_in_order(group.cells, lost))
 
@@ -203,6 +207,7 @@ def _attempt(group: Group, grid: Grid, progress: Progress) -> tuple[list[Cell] |
 def _work(sender: Connection, group: Group, grid: Grid) -> None:
     """Measure a group and send its cells; end at once when nobody listens any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what a Ctrl-C stops
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def send(kind: str, value: Any) -> None:
         try:
@@ -220,11 +225,19 @@ def _work(sender: Connection, group: Group, grid: Grid) -> None:
     measure_here(group, made, settings, grid.rounds, progress, lambda cells: send("cells", cells))
 
 
-def _dead(cell: Cell, code: int) -> Cell:
-    if code == -signal.SIGKILL:
-        return replace(cell, status="oom", message="the process was killed, as systems do when memory runs out")
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-    return replace(cell, status="failed", message=f"the process that measured it died ({how})")
+def _end_with_parent() -> None:
+    """A parent that is killed cannot stop its child, which would measure on for nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def _dead(cell: Cell, code: int, out_of_memory: bool) -> Cell:
+    if out_of_memory:
+        return replace(cell, status="oom", message="the system killed the process because memory ran out")
+    how = f"signal {-code}" if code < 0 else f"exit status {code}"
+    return replace(cell, status="failed", message=f"process died ({how})")
 
 
 def _in_order(cells: Sequence[Cell], found: Sequence[Cell]) -> list[Cell]:

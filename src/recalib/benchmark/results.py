@@ -1,4 +1,4 @@
-"""Measured cells read back from what `recalib compare` wrote: its ``--json`` object or its file of lines."""
+"""Measured cells read back from what `recalib compare` or `latency` wrote: a ``--json`` object or a file of lines."""
 
 import json
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import Any
 from recalib.errors import RecalibError
 
 Cell = dict[str, Any]
+FILES = ("compare.jsonl", "latency.jsonl", "networks.jsonl")  # of compare, latency and bench
 _NEEDED = ("model", "module", "runtime", "deployed", "size", "batch", "precision", "status", "latency_ms", "overhead")
 
 
@@ -21,7 +22,7 @@ class Results:
 
 
 def read_results(paths: Sequence[Path]) -> Results:
-    """Read files of cells, or the folders that hold a ``compare.jsonl``; a cell measured again counts once, the last.
+    """Read files of cells, or the folders that hold them; a cell measured again counts once, the last.
 
     Raises:
         RecalibError: for a file that cannot be read or holds no cells.
@@ -29,15 +30,21 @@ def read_results(paths: Sequence[Path]) -> Results:
     machine: dict[str, Any] = {}
     cells: dict[tuple[Any, ...], Cell] = {}
     for path in paths:
-        file = path / "compare.jsonl" if path.is_dir() else path
+        file = _file_in(path) if path.is_dir() else path
         for value in _objects(file):
             machine = value.get("machine", machine) if "cells" in value or len(value) == 1 else machine
             for cell in value.get("cells", [value] if "model" in value else []):
                 _check(cell, file)
                 cells[_identity(cell)] = cell
     if not cells:
-        raise RecalibError(f"{', '.join(map(str, paths))}: no measured cells; give what recalib compare wrote")
+        raise RecalibError(
+            f"{', '.join(map(str, paths))}: no measured cells; give what recalib compare or latency wrote"
+        )
     return Results(machine, list(cells.values()))
+
+
+def _file_in(folder: Path) -> Path:
+    return next((file for name in FILES if (file := folder / name).exists()), folder / FILES[0])
 
 
 def _objects(file: Path) -> list[dict[str, Any]]:
@@ -62,7 +69,7 @@ def _line(text: str) -> Any:
 def _check(cell: Any, file: Path) -> None:
     missing = [name for name in _NEEDED if not isinstance(cell, dict) or name not in cell]
     if missing:
-        raise RecalibError(f"{file}: a cell lacks {', '.join(missing)}; give what recalib compare wrote")
+        raise RecalibError(f"{file}: a cell lacks {', '.join(missing)}; give what recalib compare or latency wrote")
 
 
 def _identity(cell: Cell) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """`recalib latency`: a grid of networks, modules, sizes, batches, precisions and runtimes."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,20 +9,28 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from recalib.benchmark.advice import advise
 from recalib.benchmark.compare import MODULES
 from recalib.benchmark.grid import Grid, latency
+from recalib.benchmark.results import read_results
 from recalib.benchmark.runner import Comparison
 from recalib.benchmark.sizes import parse_size
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import progress_bar, stoppable
 from recalib.errors import WorkFailed
+from recalib.report import terminal_table, write_page
+from recalib.report.page import main_setting
 from recalib.runtimes import RUNTIMES
+
+FILE = "latency.jsonl"
 
 
 @dataclass
 class Arguments:
-    """Measure networks over a grid of settings, a process a group of cells, into OUT/latency.jsonl.
+    """Measure networks over a grid of settings, a process a group of cells, into OUT.
+
+    Writes OUT/latency.jsonl (every raw sample) and OUT/report.html (one page with the paper's figures).
 
     Says how long it may take before it starts. Killed at any moment, --resume loses no cell and repeats none.
 
@@ -81,16 +90,16 @@ def main(argv: list[str]) -> int:
     with stoppable() as check, progress_bar(check) as progress:
         found = latency(
             grid,
-            out=args.out / "latency.jsonl",
+            out=args.out / FILE,
             resume=args.resume,
             seconds=seconds,
             announce=_announce,
             progress=progress,
         )
     write_json(args.json, found.to_dict())
-    _show(found, args.out)
     if not found.cells:
         raise WorkFailed("stopped before anything was measured; --resume continues")
+    _show(found, args.out, shlex.join(["recalib", "latency", *argv]))
     if found.interrupted:
         print("recalib: not all is measured; --resume continues", file=sys.stderr)
     return int(found.interrupted or all(cell.status != "ok" for cell in found.cells))
@@ -100,11 +109,17 @@ def _announce(groups: int, cells: int, seconds: float) -> None:
     print(f"recalib: {cells} cells in {groups} groups, about {seconds / 60:.1f} min", file=sys.stderr)
 
 
-def _show(found: Comparison, out: Path) -> None:
+def _show(found: Comparison, out: Path, command: str) -> None:
     console = Console()
-    done = sum(cell.status == "ok" for cell in found.cells)
-    console.print(f"{done} of {len(found.cells)} cells measured: {out / 'latency.jsonl'}", soft_wrap=True)
+    cells = found.to_dict()["cells"]
+    console.print(terminal_table(cells, found.machine))
     for reason in dict.fromkeys(
         f"{cell.runtime}: {cell.status}: {cell.message}" for cell in found.cells if cell.message
     ):
         console.print(reason, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    done = sum(cell.status == "ok" for cell in found.cells)
+    console.print(f"{done} of {len(cells)} cells measured: {out / FILE}", highlight=False, markup=False, soft_wrap=True)
+    everything = read_results([out / FILE])  # with what earlier pieces measured at other settings
+    advice = advise(main_setting(everything.cells))
+    write_page(out / "report.html", everything.cells, everything.machine, advice, command)
+    console.print(f"{out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)

@@ -24,6 +24,7 @@ from recalib.benchmark.recommend import (
 from recalib.benchmark.results import read_results
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
+from recalib.cli.measuring import progress_bar, stoppable
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import read_config
 from recalib.runtimes import DTYPES
@@ -61,10 +62,12 @@ class Arguments:
     """fp32, bf16 or fp16"""
     modules: tuple[str, ...] = MODULES
     """attention modules to consider; the plain network always is"""
+    rounds: int | None = None
+    """samples a network; by default 10 to 100, as fit into a time budget"""
     runs: Path | None = None
     """a run of yours: it and its siblings of the same recipe give the accuracies instead of published ones"""
     results: tuple[Path, ...] = ()
-    """files of recalib compare with what was measured before"""
+    """files of recalib compare or latency with what was measured before"""
     out: Path = Path("recalib-recommend")
     """folder for what is measured"""
     json: Path | None = None
@@ -136,29 +139,23 @@ def _cells(args: Arguments, modules: dict[str, list[str]]) -> list[dict[str, Any
 
 
 def _measure(args: Arguments, model: str, modules: Sequence[str]) -> list[dict[str, Any]]:
-    comparison = compare(
-        [model],
-        modules,
-        [args.runtime],
-        out=args.out / f"{model.replace(':', '_')}.jsonl",
-        size=args.resolution,
-        batch=args.batch,
-        precision=args.precision,
-        resume=True,
-        progress=_silent if not Console(stderr=True).is_terminal else _say,
-    )
+    with stoppable() as check, progress_bar(check) as progress:
+        comparison = compare(
+            [model],
+            modules,
+            [args.runtime],
+            out=args.out / f"{model.replace(':', '_')}.jsonl",
+            size=args.resolution,
+            batch=args.batch,
+            precision=args.precision,
+            rounds=args.rounds,
+            resume=True,
+            progress=progress,
+        )
     if comparison.interrupted:
         raise WorkFailed("interrupted; the same command continues from what was measured")
     cells: list[dict[str, Any]] = comparison.to_dict()["cells"]
     return cells
-
-
-def _silent(what: str, done: int, of: int) -> None:
-    pass
-
-
-def _say(what: str, done: int, of: int) -> None:
-    Console(stderr=True).print(f"{what} {done}/{of}", end="\r", highlight=False, soft_wrap=True)
 
 
 def _as_json(chosen: Recommendation, args: Arguments, budget: Budget) -> dict[str, Any]:

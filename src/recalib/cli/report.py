@@ -25,14 +25,14 @@ from recalib.runs.environment import without_place
 class Arguments:
     """Draw what was measured, or tabulate what was trained.
 
-    From files of recalib compare: the page, or one figure of the paper (2, 3, 4, 5, 6 or table2). From folders of
-    runs: a table of accuracies with their deviations over seeds, and as *.html the page with their curves.
+    From files of recalib compare, latency or bench: the page, or one figure of the paper (2, 3, 4, 5, 6 or table2).
+    From folders of runs: a table of accuracies with their deviations over seeds, and as *.html the page with curves.
 
     Example: recalib report recalib-compare/compare.jsonl --figure 5 --out fig5.svg
     """
 
     results: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN_OR_RESULTS")]
-    """files or folders of recalib compare, or run folders of recalib train"""
+    """files or folders of recalib compare or latency, or run folders of recalib train"""
     figure: str | None = None
     """2, 3, 4, 5, 6 or table2; by default the page with all"""
     out: Path | None = None
@@ -43,6 +43,8 @@ class Arguments:
     """only this precision's"""
     resolution: str | None = None
     """only this resolution's, such as 224 or 320x192"""
+    batch: str | None = None
+    """only this batch's"""
     network: str | None = None
     """only this network's"""
     json: Path | None = None
@@ -53,7 +55,7 @@ def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
     args = parse(Arguments, argv, "recalib report", config=(FlagCreatePairsOff,))
     if not args.results:
-        raise RecalibError("nothing to report; name files of recalib compare or run folders")
+        raise RecalibError("nothing to report; name files of recalib compare or latency, or run folders")
     command = shlex.join(["recalib", "report", *map(without_place, argv)])
     if all((path / "config.json").is_file() for path in args.results):
         _runs(args, command)
@@ -100,7 +102,7 @@ def _page(args: Arguments, results: Results, command: str) -> None:
 
 def _figure(args: Arguments, name: str, results: Results) -> None:
     out = args.out or Path(f"figure{name}.svg")
-    chosen = {key: getattr(args, key) for key in ("runtime", "precision", "resolution", "network")}
+    chosen = {key: getattr(args, key) for key in ("runtime", "precision", "resolution", "batch", "network")}
     write_picture(out, draw_figure(name, results.cells, {key: value for key, value in chosen.items() if value}))
     print(out)
 

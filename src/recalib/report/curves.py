@@ -11,7 +11,7 @@ from recalib.report.svg import draw
 
 
 def curves(
-    spots: Sequence[Spot], look: dict[str, Mark], x_title: str, y_title: str, *, log: bool = False, width: int = 330
+    spots: Sequence[Spot], look: dict[str, Mark], x_title: str, y_title: str, *, log: bool = False, width: int = 250
 ) -> str:
     """Draw at least one spot; what cannot be told from no overhead is grey and hollow.
 
@@ -31,7 +31,7 @@ def curves(
     stroke = alt.Stroke(
         "curve:N",
         scale=alt.Scale(domain=list(colours), range=list(colours.values())),
-        legend=alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2.5, columns=4),
+        legend=alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2.5, columns=3),
     )
     lines = data.mark_line(strokeWidth=1.5, aria=False).encode(
         stroke=stroke, detail="curve:N", strokeDash=alt.StrokeDash("dash:N", scale=None)
@@ -67,7 +67,8 @@ def _value(spot: Spot, mark: Mark) -> dict[str, Any]:
 
 
 def _named(spots: Sequence[Spot], title: str) -> alt.X:
-    return alt.X("x:N", sort=list(dict.fromkeys(spot.x for spot in spots)), title=title, axis=alt.Axis(labelAngle=-30))
+    axis = alt.Axis(labelAngle=-30, labelLimit=110)
+    return alt.X("x:N", sort=list(dict.fromkeys(spot.x for spot in spots)), title=title, axis=axis)
 
 
 def _number(spots: Sequence[Spot], title: str, log: bool) -> alt.X:

@@ -9,9 +9,9 @@ from recalib.benchmark.published import BASELINE
 from recalib.errors import RecalibError, unknown
 from recalib.report.curves import curves
 from recalib.report.marks import Mark, marks
-from recalib.report.rows import Cell
+from recalib.report.rows import Cell, facets_text, size_text
 from recalib.report.scatter import scatter
-from recalib.report.series import by_depth, fastest_forms, images, overheads, side, size_text
+from recalib.report.series import by_depth, fastest_forms, images, overheads, side
 from recalib.report.tradeoff import depth_points, module_points
 
 _DIFFERENCE = "overhead over the plain network, %"
@@ -91,7 +91,7 @@ def _times(cells: Sequence[Cell]) -> list[Panel]:
     for facets, group in _groups(fastest_forms(cells), ("runtime", "precision", "resolution", "batch")):
         spots = by_depth(group, lambda c: c["latency_ms"]["median"], "ms")
         svg = curves(spots, _look(cells), "", "median latency, ms")
-        panels.append(Panel(_title(facets), svg, facets))
+        panels.append(Panel(facets_text(facets), svg, facets))
     return panels
 
 
@@ -103,7 +103,7 @@ def _tradeoffs(cells: Sequence[Cell]) -> list[Panel]:
         pictures.append(("all networks", "median latency, ms", depth_points(group, facets["runtime"], look)))
         for model, x, points in pictures:
             if points:
-                panels.append(Panel(f"{model}, {_title(facets)}", scatter(points, x, 360, 280), facets))
+                panels.append(Panel(f"{model}, {facets_text(facets)}", scatter(points, x, 360, 280), facets))
     return panels
 
 
@@ -122,7 +122,7 @@ def _overheads(cells: Sequence[Cell], fixed: str, along: Callable[[Cell], float]
             spots = overheads(group, model, along)
             if len({spot.x for spot in spots if not spot.reference}) > 1:
                 svg = curves(spots, _look(cells), x_title, _DIFFERENCE, log=True)
-                panels.append(Panel(f"{model}, {_title(facets)}", svg, {"network": model, **facets}))
+                panels.append(Panel(f"{model}, {facets_text(facets)}", svg, {"network": model, **facets}))
     return panels
 
 
@@ -168,8 +168,3 @@ def _groups(cells: Sequence[Cell], names: tuple[str, ...]) -> list[tuple[dict[st
         ({name: str(v[1] if name == "resolution" else v) for name, v in zip(names, values, strict=True)}, list(group))
         for values, group in groups
     ]
-
-
-def _title(facets: dict[str, str]) -> str:
-    form = {"resolution": "{} px", "batch": "batch {}"}
-    return ", ".join(form.get(name, "{}").format(value) for name, value in facets.items())

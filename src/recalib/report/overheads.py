@@ -6,10 +6,12 @@ from typing import Any
 import altair as alt
 
 from recalib.benchmark.advice import overhead_text
+from recalib.benchmark.published_times import Times
 from recalib.report.marks import Mark
-from recalib.report.rows import Cell, Row, is_reference, module_title, status_text
+from recalib.report.rows import Cell, Row, is_like_plain, is_reference, module_title, status_text
 from recalib.report.svg import draw
 
+_GREY = Mark("var(--rule)", "")  # of what cannot be told from the plain network
 STATES = ("as inserted", "deployed")
 _BAR, _WIDTH = 13, 230  # px: thickness of a bar, width of the plotting area
 
@@ -34,9 +36,10 @@ def overhead_bars(rows: Sequence[Row], look: dict[str, Mark], domain: tuple[floa
         for state, cell in zip(STATES, (row.before, row.after), strict=True):
             if cell is None or is_reference(cell):
                 continue
-            mark = look[row.module]
+            mark = _GREY if is_like_plain(cell) else look[row.module]
             colour = mark.colour if cell["deployed"] else mark.faded
-            base: dict[str, Any] = {"module": module_title(row.module), "state": state, "colour": colour}
+            base: dict[str, Any] = {"module": module_title(row.module), "state": state}
+            base |= {"colour": colour, "fill": "var(--paper)" if is_like_plain(cell) else colour}
             if cell["overhead"]:
                 bars.append(base | _bar(row, state, cell))
             elif text := status_text(cell):
@@ -65,8 +68,25 @@ def _bar(row: Row, state: str, cell: Cell) -> dict[str, Any]:
         "high": percent["high"],
         "beyond": max(percent["high"], 0.0),
         "text": f"{percent['ratio']:.1f}",
-        "title": f"{module_title(row.module)} in {row.runtime}, {state}: {overhead_text(cell['overhead'])}",
+        "title": f"{module_title(row.module)} in {row.runtime}, {state}: {_text(cell)}"
+        f"{', not distinguishable from none' if is_like_plain(cell) else ''}",
     }
+
+
+def _text(cell: Cell) -> str:
+    text = overhead_text(cell["overhead"])
+    return text if cell["overhead"]["low"] < cell["overhead"]["high"] else text.partition(" [")[0]
+
+
+def published_bars(times: Times, look: dict[str, Mark]) -> str:
+    """Draw published overheads of the modules that have a mark; they have no interval, and an axis of their own."""
+    rows = []
+    for module, ratio in times.overheads().items():
+        if module in look:
+            overhead = {"ratio": ratio, "low": ratio, "high": ratio, "distinguishable": True}
+            cell = {"module": module, "deployed": False, "status": "ok", "overhead": overhead}
+            rows.append(Row("", f"{times.framework}, {times.label}", {}, module, cell, None))
+    return overhead_bars(rows, look, percent_domain([row.network for row in rows]))
 
 
 def _layers(bars: list[dict[str, Any]], notes: list[dict[str, Any]]) -> list[alt.Chart]:
@@ -81,7 +101,8 @@ def _layers(bars: list[dict[str, Any]], notes: list[dict[str, Any]]) -> list[alt
     }
     return [
         measured.mark_bar(cornerRadiusEnd=2).encode(
-            fill=alt.Fill("colour:N", scale=None),
+            fill=alt.Fill("fill:N", scale=None),
+            stroke=alt.Stroke("colour:N", scale=None),
             description="title:N",
         ),
         measured.mark_rule(stroke="var(--ink)", strokeWidth=1.2, aria=False).encode(x="low:Q", x2="high:Q"),

@@ -19,7 +19,10 @@ for (const section of document.querySelectorAll("section:has(.choice)")) {
   const nothing = section.querySelector(".nothing");
   const show = () => {
     for (const panel of panels) {
-      panel.hidden = choices.some((choice) => panel.dataset[choice.dataset.facet] !== choice.querySelector(":checked").value);
+      panel.hidden = choices.some((choice) => {
+        const [has, wanted] = [panel.dataset[choice.dataset.facet], choice.querySelector(":checked").value];
+        return wanted && has !== undefined && has !== wanted; // what has no such facet stands beside everything
+      });
     }
     if (nothing) nothing.hidden = panels.some((panel) => !panel.hidden);
   };

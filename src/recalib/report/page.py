@@ -2,28 +2,58 @@
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from recalib.benchmark.advice import runtimes
 from recalib.benchmark.published import BASELINE
+from recalib.benchmark.published_times import times
 from recalib.report.figures import FIGURES, Panel
 from recalib.report.marks import Mark, marks
-from recalib.report.overheads import overhead_bars, percent_domain
-from recalib.report.rows import Cell, Row, costs, median_text, module_title, overhead_cell, rows, setting, status_text
-from recalib.report.scatter import scatter
+from recalib.report.overheads import overhead_bars, percent_domain, published_bars
+from recalib.report.rows import (
+    SETTING,
+    Cell,
+    Row,
+    costs,
+    facets_of,
+    facets_text,
+    is_like_plain,
+    median_text,
+    module_title,
+    overhead_cell,
+    rows,
+    setting,
+    setting_of,
+    status_text,
+    varying,
+)
+from recalib.report.scatter import Point, scatter
+from recalib.report.series import side
+from recalib.report.table2 import HEADINGS, table2_rows
 from recalib.report.tradeoff import depth_points, module_points, sources
 from recalib.version import __version__
 
 _HERE = Path(__file__).parent
 _HEADINGS = ("Which module", "What deploy gains", "Or a deeper network?")
-_COLUMNS = ["network", "runtime", "module", "parameters", "GMACs", "MB moved", *["ms", "overhead, %"] * 2]
+_COLUMNS = ["module", "parameters", "GMACs", "MB moved", *["ms", "overhead, %"] * 2]
+_OVERHEAD = "overhead over the plain network, %"
+_PAPER = ("fp32", "224", "1")  # precision, resolution and batch of its Table 2
 _STATES = {False: "as inserted", True: "deployed"}
+
+
+class Filter(NamedTuple):
+    """One choice of a reader: an empty value stands for all."""
+
+    name: str
+    values: list[str]
+    chosen: str
 
 
 def write_page(
@@ -68,40 +98,57 @@ def render(template: str, **content: Any) -> str:
     return environment.get_template(template).render(content, version=__version__, style=style)
 
 
-def _content(everything: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any]:
-    cells = main_setting(everything)
+def _content(cells: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any]:
     every = rows(cells)
     networks = list(dict.fromkeys(cell["model"] for cell in cells if cell["module"] != BASELINE))
     look = marks([BASELINE, *(cell["module"] for cell in cells)])
-    tradeoffs = [panels for name in _by_speed(cells) if (panels := _tradeoffs(cells, name, networks, look))["panels"]]
+    main, vary = main_setting(cells), varying(cells)
+    preferred = setting_of(main[0]) if main else {}
+    tradeoffs = _tradeoffs(cells, networks, look)
+    overheads = [group for model in networks if (group := _overheads(model, every, look))["panels"]]
+    timed = [one for model in networks for one in times(model)]
     setup = any(cell.get("setup_s") is not None for cell in cells)
+    is_grid = bool(vary) or len(networks) > 1
+    table = [_table_row(row, look[row.module], vary) for row in every]
     return {
         "title": f"Channel attention in {', '.join(networks)}" if networks else "Channel attention",
         "setting": setting(cells),
+        "advised": setting(main) if vary else "",
         "device": machine.get("device", "this machine"),
         "tradeoffs": tradeoffs,
-        "overheads": [group for model in networks if (group := _overheads(model, every, cells, look))["panels"]],
-        "figures": _figures(everything) if len(cells) < len(everything) else [],
-        "columns": [*_COLUMNS, *(["set-up, s"] if setup else [])],
+        "tradeoff_filters": _filters([group["facets"] for group in tradeoffs], preferred),
+        "overheads": overheads,
+        "overhead_filters": _filters([panel.facets for group in overheads for panel in group["panels"]], preferred),
+        "published_times": f"{timed[0].label}, Table 2: {timed[0].setting}" if timed else "",
+        "figures": _figures(cells, preferred) if is_grid else [],
+        "table2": _table2(cells, preferred) if is_grid else None,
+        "columns": ["network", "runtime", *vary, *_COLUMNS, *(["set-up, s"] if setup else [])],
+        "named": 3 + len(vary),
         "setup": setup,
-        "rows": [_table_row(row, look[row.module]) for row in every],
-        "problems": _problems(cells),
+        "rows": table,
+        "row_filters": _filters([row["facets"] for row in table]),
+        "problems": _problems(cells, vary),
         "machine": [(name.replace("_", " "), _flat(value)) for name, value in machine.items() if value is not None],
-        "sources": sources(cells, [panels["runtime"] for panels in tradeoffs]) if tradeoffs else [],
+        "sources": sources(cells, [group["runtime"] for group in tradeoffs]) if tradeoffs else [],
     }
 
 
 def main_setting(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells of the resolution, batch and precision that most cells have; of equals the first."""
-
-    def setting_of(cell: Cell) -> tuple[str, int, str]:
-        return str(cell["size"]), cell["batch"], cell["precision"]
-
-    counts = Counter(map(setting_of, cells)).most_common(1)
-    return [cell for cell in cells if setting_of(cell) == counts[0][0]] if counts else []
+    """The cells of the setting that most cells have; of equals the paper's one, else the first."""
+    counts = Counter(tuple(setting_of(cell).values()) for cell in cells)
+    main = max(counts, key=lambda one: (counts[one], one == _PAPER), default=None)
+    return [cell for cell in cells if tuple(setting_of(cell).values()) == main]
 
 
-def _figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def _settings(cells: Sequence[Cell]) -> list[tuple[dict[str, str], list[Cell]]]:
+    """Each setting with its cells."""
+    found: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(tuple(setting_of(cell).values()), []).append(cell)
+    return [(setting_of(group[0]), group) for group in found.values()]
+
+
+def _figures(cells: Sequence[Cell], preferred: Mapping[str, str]) -> list[dict[str, Any]]:
     """The paper's figures of a grid over settings, with what a reader can choose by."""
     made = []
     for number, figure in FIGURES.items():
@@ -111,20 +158,40 @@ def _figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
                     "number": number,
                     "heading": figure.heading,
                     "note": figure.note,
-                    "filters": _filters(panels),
+                    "filters": _filters([panel.facets for panel in panels], preferred),
                     "panels": [Panel(panel.title, Markup(panel.svg), panel.facets) for panel in panels],
                 }
             )
     return made
 
 
-def _filters(panels: Sequence[Panel]) -> list[tuple[str, list[str]]]:
-    values: dict[str, list[str]] = {}
-    for panel in panels:
-        for name, value in panel.facets.items():
-            if value not in values.setdefault(name, []):
-                values[name].append(value)
-    return [(name, found) for name, found in values.items() if len(found) > 1]
+def _table2(cells: Sequence[Cell], preferred: Mapping[str, str]) -> dict[str, Any]:
+    lines = table2_rows(cells)
+    return {
+        "columns": HEADINGS,
+        "lines": lines,
+        "filters": _filters([{name: line.facets[name] for name in SETTING} for line in lines], preferred),
+    }
+
+
+def _filters(facets: Sequence[Mapping[str, str]], preferred: Mapping[str, str] | None = None) -> list[Filter]:
+    """What differs among facets; without a preferred value nothing is chosen at first."""
+    found: dict[str, dict[str, None]] = {}
+    for one in facets:
+        for name, value in one.items():
+            found.setdefault(name, {})[value] = None
+    filters = []
+    for name, values in found.items():
+        ordered = sorted(values, key=_numbers) if name in ("resolution", "batch") else list(values)
+        wanted = "" if preferred is None else preferred.get(name, ordered[0])
+        chosen = wanted if not wanted or wanted in values else ordered[0]
+        if len(values) > 1:
+            filters.append(Filter(name, ordered if chosen else ["", *ordered], chosen))
+    return filters
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
 
 
 def _by_speed(cells: Sequence[Cell]) -> list[str]:
@@ -133,36 +200,51 @@ def _by_speed(cells: Sequence[Cell]) -> list[str]:
     return list(dict.fromkeys(name for model in models for name in runtimes(cells, model)))
 
 
-def _tradeoffs(cells: Sequence[Cell], runtime: str, networks: Sequence[str], look: dict[str, Mark]) -> dict[str, Any]:
-    """One runtime's pictures: each network's modules, then all networks by depth."""
-    pictures = [
-        (model, "overhead over the plain network, %", module_points(cells, model, runtime, look)) for model in networks
-    ]
-    pictures.append(("All networks", "median latency, ms", depth_points(cells, runtime, look)))
-    panels = [
-        {"title": title, "wide": Markup(scatter(p, x, 420, 330)), "narrow": Markup(scatter(p, x, 270, 300))}
-        for title, x, p in pictures
-        if p
-    ]
-    return {"runtime": runtime, "panels": panels}
+def _tradeoffs(cells: Sequence[Cell], networks: Sequence[str], look: dict[str, Mark]) -> list[dict[str, Any]]:
+    """For every runtime, fastest first, and setting: each network's modules, then all networks by depth."""
+    groups: list[dict[str, Any]] = []
+    vary = varying(cells)
+    for runtime in _by_speed(cells):
+        for one, found in _settings(cells):
+            named = facets_text({"runtime": runtime, **{name: one[name] for name in vary}})
+            pictures = [(model, _OVERHEAD, module_points(found, model, runtime, look)) for model in networks]
+            pictures.append(("All networks", "median latency, ms", depth_points(found, runtime, look)))
+            panels = [_drawn(f"{title}, {named}", p, x, both=not vary) for title, x, p in pictures if p]
+            if panels:
+                facets = {"runtime": runtime, **one}
+                groups.append({"runtime": runtime, "facets": facets, "panels": panels})
+    return groups
 
 
-def _overheads(model: str, every: Sequence[Row], cells: Sequence[Cell], look: dict[str, Mark]) -> dict[str, Any]:
-    of_model = [cell for cell in cells if cell["model"] == model]
-    domain = percent_domain(of_model)
-    panels = []
-    for runtime in _by_speed(of_model):
-        chosen = [row for row in every if (row.model, row.runtime) == (model, runtime)]
-        panels.append({"runtime": runtime, "svg": Markup(overhead_bars(chosen, look, domain))})
+def _drawn(title: str, points: Sequence[Point], x_title: str, *, both: bool) -> dict[str, Any]:
+    """A picture for wide and one for narrow screens, or, since a grid has many, one in between."""
+    sizes = {"wide": (420, 330), "narrow": (270, 300)} if both else {"": (310, 290)}
+    return {"title": title, "charts": {name: Markup(scatter(points, x_title, *size)) for name, size in sizes.items()}}
+
+
+def _overheads(model: str, every: Sequence[Row], look: dict[str, Mark]) -> dict[str, Any]:
+    of_model = [row for row in every if row.model == model]
+    measured = [cell for row in of_model for cell in (row.before, row.after) if cell]
+    vary, panels = varying([cell for row in every for cell in (row.before, row.after) if cell]), []
+    for one, cells in _settings(measured):
+        domain = percent_domain(cells)
+        for runtime in _by_speed(cells):
+            chosen = [row for row in of_model if row.runtime == runtime and row.setting == one]
+            title = facets_text({"runtime": runtime, **{name: one[name] for name in vary}})
+            panels.append(Panel(title, Markup(overhead_bars(chosen, look, domain)), one))
+    if panels:  # published ones have no setting of ours, so that they stand beside whatever is chosen
+        panels += [Panel(f"{one.framework}, published", Markup(published_bars(one, look))) for one in times(model)]
     return {"model": model, "panels": panels}
 
 
-def _table_row(row: Row, mark: Mark) -> dict[str, Any]:
+def _table_row(row: Row, mark: Mark, vary: Sequence[str]) -> dict[str, Any]:
     raw = (row.network.get("params"), row.network.get("macs"), row.network.get("bytes_moved"))
     waits = [cell["setup_s"] for cell in (row.before, row.after) if cell and cell.get("setup_s") is not None]
     return {
         "model": row.model,
         "runtime": row.runtime,
+        "facets": facets_of(row.network),
+        "setting": [(row.setting[name], side(row.network) if name == "resolution" else "") for name in vary],
         "module": module_title(row.module),
         "mark": mark,
         "costs": [(text, "" if value is None else value) for text, value in zip(costs(row), raw, strict=True)],
@@ -181,14 +263,17 @@ def _time(cell: Cell | None) -> dict[str, Any]:
         "interval": interval,
         "ratio": cell["overhead"]["ratio"] if cell and cell["overhead"] else "",
         "bad": bool(status),
+        "same": is_like_plain(cell),
     }
 
 
-def _problems(cells: Sequence[Cell]) -> list[tuple[str, list[str]]]:
+def _problems(cells: Sequence[Cell], vary: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Each kind of warning and each reason why a cell has no time, with the cells it befell."""
     found: dict[str, list[str]] = {}
     for cell in cells:
-        where = ", ".join((cell["model"], cell["module"], cell["runtime"], _STATES[bool(cell["deployed"])]))
+        named = facets_text({name: setting_of(cell)[name] for name in vary})
+        words = cell["model"], cell["module"], cell["runtime"], named, _STATES[bool(cell["deployed"])]
+        where = ", ".join(filter(None, words))
         for warning in cell.get("warnings") or ():
             kind, _, detail = warning.partition(": ")
             found.setdefault(kind, []).append(f"{where}: {detail}" if detail else where)

@@ -1,6 +1,6 @@
-"""Cells in the order people read them: one row a network, runtime and module, before deploy beside after it."""
+"""Cells in the order people read them: one row a network, runtime, setting and module, before deploy beside after."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,14 +8,25 @@ from recalib.benchmark.advice import overhead_text
 from recalib.benchmark.published import BASELINE
 
 Cell = dict[str, Any]
+SETTING = ("precision", "resolution", "batch")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One module in one network and runtime, as inserted (`before`) and after `deploy` (`after`)."""
+    """One module in one network, runtime and setting, as inserted (`before`) and after `deploy` (`after`).
+
+    Attributes:
+        model: name of the network.
+        runtime: name of the runtime.
+        setting: precision, resolution and batch, by these names.
+        module: name of the module.
+        before: the cell as inserted.
+        after: the deployed cell.
+    """
 
     model: str
     runtime: str
+    setting: dict[str, str]
     module: str
     before: Cell | None
     after: Cell | None
@@ -27,13 +38,61 @@ class Row:
 
 
 def rows(cells: Sequence[Cell]) -> list[Row]:
-    """Pair the cells of each (model, runtime, module), in the order they came."""
-    pairs: dict[tuple[str, str, str], dict[bool, Cell]] = {}
+    """Pair the cells of each (model, runtime, setting, module); by model and runtime, each by setting."""
+    pairs: dict[tuple[str, str, tuple[str, ...], str], dict[bool, Cell]] = {}
     for cell in cells:
-        pairs.setdefault((cell["model"], cell["runtime"], cell["module"]), {})[bool(cell["deployed"])] = cell
+        key = cell["model"], cell["runtime"], tuple(setting_of(cell).values()), cell["module"]
+        pairs.setdefault(key, {})[bool(cell["deployed"])] = cell
     groups = list(dict.fromkeys(key[:2] for key in pairs))
-    ordered = sorted(pairs.items(), key=lambda item: groups.index(item[0][:2]))
-    return [Row(*key, pair.get(False), pair.get(True)) for key, pair in ordered]
+    settings = list(dict.fromkeys(key[2] for key in pairs))
+    ordered = sorted(pairs.items(), key=lambda item: (groups.index(item[0][:2]), settings.index(item[0][2])))
+    return [
+        Row(model, runtime, dict(zip(SETTING, setting, strict=True)), module, pair.get(False), pair.get(True))
+        for (model, runtime, setting, module), pair in ordered
+    ]
+
+
+def setting_of(cell: Cell) -> dict[str, str]:
+    """Precision, resolution and batch of a cell, as people read and choose them."""
+    return {"precision": cell["precision"], "resolution": size_text(cell), "batch": str(cell["batch"])}
+
+
+def facets_of(cell: Cell) -> dict[str, str]:
+    """Everything by which a reader can choose cells, but the module."""
+    return {"network": cell["model"], "runtime": cell["runtime"], **setting_of(cell)}
+
+
+def facets_text(facets: Mapping[str, str]) -> str:
+    """Such as ``eager, fp32, 224 px, batch 1``."""
+    form = {"resolution": "{} px", "batch": "batch {}"}
+    return ", ".join(form.get(name, "{}").format(value) for name, value in facets.items())
+
+
+def varying(cells: Sequence[Cell]) -> list[str]:
+    """Which of precision, resolution and batch have several values."""
+    settings = [setting_of(cell) for cell in cells]
+    return [name for name in SETTING if len({setting[name] for setting in settings}) > 1]
+
+
+def size_text(cell: Cell) -> str:
+    """Such as ``224`` or ``320x192`` (height, width)."""
+    return str(cell["size"]) if isinstance(cell["size"], int) else "x".join(map(str, cell["size"]))
+
+
+def setting_text(cell: Cell) -> str:
+    """Such as ``224 px, batch 1, fp32``."""
+    return f"{size_text(cell)} px, batch {cell['batch']}, {cell['precision']}"
+
+
+def is_distinguishable(cell: Cell) -> bool:
+    """Whether an overhead differs from none: as the cell says, or where its interval does not hold 1."""
+    overhead = cell["overhead"]
+    return bool(overhead.get("distinguishable", not overhead["low"] <= 1 <= overhead["high"]))
+
+
+def is_like_plain(cell: Cell | None) -> bool:
+    """Whether a cell was measured against another one and cannot be told from it."""
+    return cell is not None and bool(cell["overhead"]) and not is_reference(cell) and not is_distinguishable(cell)
 
 
 def module_title(module: str) -> str:
@@ -71,9 +130,10 @@ def is_reference(cell: Cell) -> bool:
 
 
 def setting(cells: Sequence[Cell]) -> str:
-    """Size, batch and precision of the measurements, such as `224 px, batch 1, fp32`."""
-    settings = dict.fromkeys(f"{cell['size']} px, batch {cell['batch']}, {cell['precision']}" for cell in cells)
-    return "; ".join(settings) or "nothing measured"
+    """Sizes, batches and precisions of the measurements, such as `224 px, batch 1, fp32`."""
+    values = [list(dict.fromkeys(setting_of(cell)[name] for cell in cells)) for name in SETTING]
+    precisions, sizes, batches = (", ".join(found) for found in values)
+    return f"{sizes} px, batch {batches}, {precisions}" if cells else "nothing measured"
 
 
 def costs(row: Row) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ from recalib.benchmark import published
 from recalib.benchmark.advice import overhead_text
 from recalib.benchmark.published import BASELINE
 from recalib.benchmark.statistics import ratio_interval
-from recalib.report.rows import Cell, median_text, module_title
+from recalib.report.rows import Cell, is_distinguishable, median_text, module_title, setting_text, size_text
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,6 @@ def overheads(cells: Sequence[Cell], model: str, along: Callable[[Cell], float])
     return spots + _deeper(cells, model, along)
 
 
-def is_distinguishable(cell: Cell) -> bool:
-    """Whether an overhead differs from none: as the cell says, or where its interval does not hold 1."""
-    overhead = cell["overhead"]
-    return bool(overhead.get("distinguishable", not overhead["low"] <= 1 <= overhead["high"]))
-
-
 def side(cell: Cell) -> float:
     """Side in pixels of a square image, or of a square of the same area."""
     size = cell["size"]
@@ -92,16 +86,6 @@ def side(cell: Cell) -> float:
 def images(cell: Cell) -> float:
     """Images in one forward pass."""
     return float(cell["batch"])
-
-
-def size_text(cell: Cell) -> str:
-    """Such as ``224`` or ``320x192`` (height, width)."""
-    return str(cell["size"]) if isinstance(cell["size"], int) else "x".join(map(str, cell["size"]))
-
-
-def setting_text(cell: Cell) -> str:
-    """Such as ``224 px, batch 1, fp32``."""
-    return f"{size_text(cell)} px, batch {cell['batch']}, {cell['precision']}"
 
 
 def _deeper(cells: Sequence[Cell], model: str, along: Callable[[Cell], float]) -> list[Spot]:

@@ -31,5 +31,5 @@ def draw(chart: alt.LayerChart) -> str:
         .configure_view(stroke=None)
         .configure_legend(labelColor="var(--ink)", labelFontSize=12)
     )
-    svg: str = vl_convert.vegalite_to_svg(styled.to_dict())
+    svg: str = vl_convert.vegalite_to_svg(styled.to_dict(validate=False))
     return svg.replace('<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"', "<svg")

@@ -1,31 +1,56 @@
 """Table 2 of Klomp et al. 2023 from measured cells: cost on paper, published accuracy, measured time."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from recalib.benchmark import published
 from recalib.benchmark.advice import overhead_text
-from recalib.report.rows import Cell, is_reference, median_text, module_title
-from recalib.report.series import fastest_forms, is_distinguishable, setting_text
+from recalib.report.rows import Cell, facets_of, is_like_plain, is_reference, median_text, module_title, setting_text
+from recalib.report.series import fastest_forms
 
-_HEADINGS = ("network", "module", "setting", "runtime", "parameters, M", "GMACs an image", "published top-1 / top-5, %",
-             "source", "ms", "overhead")  # fmt: skip
+HEADINGS = ("network", "module", "setting", "runtime", "parameters, M", "GMACs an image", "published top-1 / top-5, %",
+            "source", "ms", "overhead")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """One network, module, runtime and setting.
+
+    Attributes:
+        words: below `HEADINGS`.
+        facets: what a reader can choose by.
+        like_plain: whether its overhead cannot be told from none.
+    """
+
+    words: list[str]
+    facets: dict[str, str]
+    like_plain: bool
 
 
 def table2(cells: Sequence[Cell]) -> str:
-    """A Markdown table, one row a network, module and setting.
+    """A Markdown table, one row a network, module, runtime and setting.
 
     Accuracies are published, each beside its source: rows of different sources are not comparable. An overhead in
     brackets cannot be told from none.
     """
+    lines = [HEADINGS, ["---"] * len(HEADINGS)]
+    for line in table2_rows(cells):
+        *words, overhead = line.words
+        lines.append([word.replace("|", "/") for word in (*words, f"({overhead})" if line.like_plain else overhead)])
+    return "".join("| " + " | ".join(words) + " |\n" for words in lines)
+
+
+def table2_rows(cells: Sequence[Cell]) -> list[Line]:
+    """The rows of `table2`: costs are those of the network as inserted, times those of its fastest form."""
     inserted = {(c["model"], c["module"], str(c["size"]), c["batch"]): c for c in cells if not c["deployed"]}
-    lines = ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
+    lines = []
     for cell in fastest_forms(cells):
         counted = inserted.get((cell["model"], cell["module"], str(cell["size"]), cell["batch"]), cell)
         words = [cell["model"], module_title(cell["module"]), setting_text(cell), cell["runtime"]]
         words += [_count(counted["params"], 1e6), _count(counted["macs"], 1e9 * cell["batch"])]
         words += [*_accuracy(cells, cell), median_text(cell), _overhead(cell)]
-        lines.append("| " + " | ".join(word.replace("|", "/") for word in words) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append(Line(words, facets_of(cell), is_like_plain(cell)))
+    return lines
 
 
 def _count(value: int | None, unit: float) -> str:
@@ -45,7 +70,4 @@ def _accuracy(cells: Sequence[Cell], cell: Cell) -> tuple[str, str]:
 def _overhead(cell: Cell) -> str:
     if not cell["overhead"]:
         return ""
-    if is_reference(cell):
-        return "reference"
-    text = overhead_text(cell["overhead"])
-    return text if is_distinguishable(cell) else f"({text})"
+    return "reference" if is_reference(cell) else overhead_text(cell["overhead"])

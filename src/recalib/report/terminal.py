@@ -8,10 +8,26 @@ from rich import box, get_console
 from rich.table import Table
 from rich.text import Text
 
-from recalib.report.rows import Cell, Row, costs, median_text, module_title, overhead_cell, rows, setting, status_text
+from recalib.report.rows import (
+    Cell,
+    Row,
+    costs,
+    facets_text,
+    is_like_plain,
+    median_text,
+    module_title,
+    overhead_cell,
+    rows,
+    setting,
+    status_text,
+    varying,
+)
 
 FULL_WIDTH = 96  # below it the network's costs are left out: the times matter more
-_CAPTION = "overhead: over the plain network's fastest form in the same runtime, with its 95 % interval"
+_CAPTION = (
+    "overhead: over the plain network's fastest form in the same runtime, with its 95 % interval; "
+    "~ and dim: cannot be told from none"
+)
 
 
 def terminal_table(cells: Sequence[Cell], machine: Mapping[str, Any], width: int | None = None) -> Table:
@@ -42,21 +58,32 @@ def terminal_table(cells: Sequence[Cell], machine: Mapping[str, Any], width: int
     for heading in ("as inserted", "deployed"):
         table.add_column("\nms", justify="right", no_wrap=True)
         table.add_column(f"{heading}\noverhead, %", justify="right")
-    for _, group in groupby(rows(cells), key=lambda row: (row.model, row.runtime)):
-        _add_group(table, list(group), full)
+    vary = varying(cells)
+    for _, group in groupby(rows(cells), key=lambda row: (row.model, row.runtime, row.setting)):
+        _add_group(table, list(group), vary, full)
     return table
 
 
-def _add_group(table: Table, group: Sequence[Row], full: bool) -> None:
-    names = [group[0].model, group[0].runtime] if len(group) > 1 else [f"{group[0].model}\n{group[0].runtime}"]
+def _add_group(table: Table, group: Sequence[Row], vary: Sequence[str], full: bool) -> None:
+    names = [group[0].model, group[0].runtime, *_settings(group[0], vary)]
+    names = [*names[: len(group) - 1], "\n".join(names[len(group) - 1 :])]
     for row, name in zip(group, chain(names, repeat("")), strict=False):
         counted = map(Text, costs(row)) if full else ()
         texts = (Text(name, "bold"), Text(module_title(row.module)), *counted, *_times(row))
         table.add_row(*texts, end_section=row is group[-1])
 
 
+def _settings(row: Row, vary: Sequence[str]) -> list[str]:
+    """What of a row's setting differs from row to row, in a line."""
+    return [facets_text({name: row.setting[name] for name in vary})] if vary else []
+
+
 def _times(row: Row) -> list[Text]:
     texts = []
     for cell in (row.before, row.after):
-        texts += [Text(median_text(cell)), Text(status_text(cell), "yellow") or Text(overhead_cell(cell))]
+        texts += [Text(median_text(cell)), Text(status_text(cell), "yellow") or _overhead(cell)]
     return texts
+
+
+def _overhead(cell: Cell | None) -> Text:
+    return Text(f"~{overhead_cell(cell)}", "dim") if is_like_plain(cell) else Text(overhead_cell(cell))
