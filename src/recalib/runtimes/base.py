@@ -5,7 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,28 +59,40 @@ class Session(ABC):
     Attributes:
         device: ``"cpu"`` or ``"cuda"``.
         layout: of the feature maps: ``"channels_last"``, ``"contiguous"`` or ``"runtime's own"``.
+        in_flight: requests that are worked on at the same time.
+        batches: forward passes in one `run`; the timer divides by it.
         asynchronous: whether `run` returns when the work is queued on PyTorch's current stream, not when it is done.
         setup_s: seconds that the runtime took to make the network ready and to run it for the first time.
     """
 
     device: str = "cpu"
     layout: str = "runtime's own"
+    in_flight: int = 1
+    batches: int = 1
     asynchronous: bool = False
     setup_s: float = 0.0
 
     @abstractmethod
     def run(self) -> None:
-        """One forward pass."""
+        """One forward pass, or `batches` of them."""
 
     @abstractmethod
     def output(self) -> Tensor:
         """What the last `run` gave, on the CPU."""
 
+    @abstractmethod
+    def infer(self, images: Tensor) -> Tensor:
+        """What other images give; not to be timed.
+
+        Args:
+            images: of the example's shape, float32, on the CPU; they may stay in the example's place.
+        """
+
 
 class Runtime(ABC):
     """Something that runs networks; `recalib.runtimes.RUNTIMES` lists them by name."""
 
-    name: ClassVar[str]
+    name: str
 
     @property
     def target(self) -> str:
