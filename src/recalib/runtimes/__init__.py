@@ -5,7 +5,7 @@ from recalib.runtimes.base import DTYPES, Runtime, Session, Settings, Unsupporte
 from recalib.runtimes.compile import MAX_AUTOTUNE, NO_LAYOUT, Compile
 from recalib.runtimes.cuda_graph import CudaGraph
 from recalib.runtimes.eager import Eager
-from recalib.runtimes.onnxruntime import CPU, CUDA, OnnxRuntime
+from recalib.runtimes.onnxruntime import CPU, CUDA, TENSORRT, OnnxRuntime
 from recalib.runtimes.openvino import LatencySession, OpenVINO, ThroughputSession
 from recalib.runtimes.protocol import PROTOCOLS, Protocol, find_protocol
 
@@ -17,6 +17,7 @@ _ALL: tuple[Runtime, ...] = (
     Compile("compile-no-layout", NO_LAYOUT),
     OnnxRuntime("onnxruntime", CPU),
     OnnxRuntime("onnxruntime-cuda", CUDA),
+    OnnxRuntime("onnxruntime-tensorrt", TENSORRT),
     OpenVINO("openvino", LatencySession),
     OpenVINO("openvino-throughput", ThroughputSession),
 )

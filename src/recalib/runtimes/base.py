@@ -4,7 +4,7 @@ import importlib.util
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ DTYPES = {
     "tf32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
+    "int8": torch.float32,
 }
 
 
@@ -35,16 +36,18 @@ class Settings:
         threads: of the CPU, for one forward pass.
         device: where PyTorch runs; other runtimes use the CPU if they know no such device.
         protocol: what is inside the timed region.
+        calibration: images (M, 3, H, W), float32, that int8 takes its scales from; None for noise.
     """
 
     precision: str
     threads: int
     device: torch.device
     protocol: Protocol
+    calibration: Tensor | None = field(default=None, compare=False)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision as PyTorch's type."""
+        """What PyTorch holds the network in; int8 is made of float32."""
         return DTYPES[self.precision]
 
     @property

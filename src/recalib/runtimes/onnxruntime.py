@@ -2,8 +2,9 @@
 
 import copy
 import functools
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from recalib.runtimes.base import Runtime, Session, Settings, Unsupported, not_installed, require_precision
-from recalib.runtimes.export import ONNX_PACKAGES, to_onnx
+from recalib.runtimes.cache import cache_folder
+from recalib.runtimes.export import ONNX_PACKAGES, once, to_onnx
+from recalib.runtimes.quantize import Activations, calibration_batches, to_qdq
 
 
 @dataclass(frozen=True)
@@ -21,17 +24,45 @@ class Provider:
     Attributes:
         name: ONNX Runtime's own.
         device: ``"cpu"`` or ``"cuda"``.
-        options: by precision: the provider's options for it; a precision that is not there it does not compute in.
+        precisions: those that it computes in, each with the provider's options for it.
+        activations: of int8.
     """
 
     name: str
     device: str
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    precisions: Mapping[str, Mapping[str, Any]]
+    activations: Activations = "int8"
+
+    def options(self, precision: str, network: bytes) -> dict[str, Any]:
+        """What ONNX Runtime is told to run a network in a precision."""
+        return dict(self.precisions[precision])
 
 
-CPU = Provider("CPUExecutionProvider", "cpu", {"fp32": {}})
-# TF32 is the provider's default
+class TensorRTProvider(Provider):
+    """Builds engines, which takes minutes, and keeps them."""
+
+    def options(self, precision: str, network: bytes) -> dict[str, Any]:
+        """Engines in a folder of the network's own: ONNX Runtime names them by the graph, whatever the weights."""
+        folder = cache_folder("onnxruntime-tensorrt")
+        engines = folder / hashlib.sha256(network).hexdigest()[:32]
+        return {
+            **self.precisions[precision],
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(engines),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(folder),
+        }
+
+
+CPU = Provider("CPUExecutionProvider", "cpu", {"fp32": {}, "int8": {}}, "uint8")
+# TF32 is the provider's default; its int8 would be float32 between Q/DQ nodes
 CUDA = Provider("CUDAExecutionProvider", "cuda", {"fp32": {"use_tf32": "0"}, "tf32": {"use_tf32": "1"}, "fp16": {}})
+# TensorRT takes TF32 for float32, and the provider has no option against it
+TENSORRT = TensorRTProvider(
+    "TensorrtExecutionProvider",
+    "cuda",
+    {"tf32": {}, "fp16": {"trt_fp16_enable": "1"}, "int8": {"trt_int8_enable": "1"}},
+)
 
 
 class OnnxSession(Session):
@@ -50,7 +81,7 @@ class OnnxSession(Session):
         # without it, worker threads of the session that ran before keep spinning on this one's cores: interleaved
         # sessions then take up to four times as long as one alone (ResNet-18, 2 cores: 29 instead of 8 ms)
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        chosen = (provider.name, dict(provider.options[settings.precision]))
+        chosen = (provider.name, provider.options(settings.precision, network))
         self._session = ort.InferenceSession(network, options, providers=[chosen])
         if self._session.get_providers()[0] != provider.name:  # it falls back with no more than a warning
             raise Unsupported(f"onnxruntime could not start its {provider.name}: CUDA, cuDNN or TensorRT is missing")
@@ -112,11 +143,21 @@ class OnnxRuntime(Runtime):
         return None
 
     def translate(self, model: nn.Module, example: Tensor, settings: Settings) -> bytes:
-        """The network as ONNX; half precision is a property of the file."""
-        require_precision(self.name, settings, self._provider.options)
+        """The network as ONNX; half precision and int8 are properties of the file."""
+        require_precision(self.name, settings, self._provider.precisions)
+        if settings.precision == "int8":
+            return self._quantized(model, example, settings.calibration)
         if settings.dtype == torch.float32:
             return to_onnx(model, example)
         return to_onnx(copy.deepcopy(model).to(settings.dtype), example.to(settings.dtype))
+
+    def _quantized(self, model: nn.Module, example: Tensor, images: Tensor | None) -> bytes:
+        def make() -> bytes:
+            return to_qdq(to_onnx(model, example), calibration_batches(images, example), kind)
+
+        kind = self._provider.activations
+        network: bytes = once(model, ("qdq", kind, tuple(example.shape), id(images)), make)
+        return network
 
     def load(self, network: bytes, example: Tensor, settings: Settings) -> Session:
         """A session of ONNX Runtime's own."""

@@ -8,16 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from recalib.runtimes.base import Runtime, Session, Settings, Unsupported, not_installed, require_precision
-from recalib.runtimes.export import ONNX_PACKAGES, to_onnx
+from recalib.runtimes.export import ONNX_PACKAGES, once, to_onnx
+from recalib.runtimes.quantize import calibration_batches, to_openvino_int8
 
-PRECISIONS = {"fp32": ("f32", "FP32"), "bf16": ("bf16", "BF16"), "fp16": ("f16", "FP16")}  # hint, capability
+PRECISIONS = {  # hint, capability; what int8 leaves in floating point stays float32
+    "fp32": ("f32", "FP32"),
+    "bf16": ("bf16", "BF16"),
+    "fp16": ("f16", "FP16"),
+    "int8": ("f32", "INT8"),
+}
 WAVES = 4  # requests of each kind in one run at full load: while the last ones end some cores wait, a share of it
 
 
 class LatencySession(Session):
     """An inference request with its input and output in place, or, in the paper's protocol, copied."""
 
-    def __init__(self, network: bytes, example: Tensor, settings: Settings) -> None:
+    def __init__(self, network: Any, example: Tensor, settings: Settings) -> None:
         self._request = _compile(network, settings, "LATENCY").create_infer_request()
         self._bound = settings.protocol.bound
         self._input = example.numpy().copy()
@@ -50,7 +56,7 @@ class ThroughputSession(Session):
     the latency of any of them.
     """
 
-    def __init__(self, network: bytes, example: Tensor, settings: Settings) -> None:
+    def __init__(self, network: Any, example: Tensor, settings: Settings) -> None:
         import openvino
 
         self._queue = openvino.AsyncInferQueue(_compile(network, settings, "THROUGHPUT"))  # of the optimal length
@@ -96,13 +102,19 @@ class OpenVINO(Runtime):
 
     def missing(self) -> str | None:
         """Whether it and the exporter are installed."""
-        return not_installed(("openvino", *ONNX_PACKAGES), "runtimes")
+        return not_installed(("openvino", "nncf", *ONNX_PACKAGES), "runtimes")
 
-    def translate(self, model: nn.Module, example: Tensor, settings: Settings) -> bytes:
-        """The network as ONNX in float32; OpenVINO chooses its precision when it compiles."""
-        return to_onnx(model, example)
+    def translate(self, model: nn.Module, example: Tensor, settings: Settings) -> Any:
+        """The network as ONNX in float32, of which OpenVINO makes a half precision when it compiles; or quantised."""
+        if settings.precision != "int8":
+            return to_onnx(model, example)
 
-    def load(self, network: bytes, example: Tensor, settings: Settings) -> Session:
+        def make() -> Any:
+            return to_openvino_int8(to_onnx(model, example), calibration_batches(settings.calibration, example))
+
+        return once(model, ("nncf", tuple(example.shape), id(settings.calibration)), make)
+
+    def load(self, network: Any, example: Tensor, settings: Settings) -> Session:
         """A compiled model and its requests."""
         return self._session(network, example, settings)
 
@@ -114,7 +126,7 @@ def _core() -> Any:
     return openvino.Core()
 
 
-def _compile(network: bytes, settings: Settings, hint: str) -> Any:
+def _compile(network: Any, settings: Settings, hint: str) -> Any:
     """The network for this CPU.
 
     Raises:
@@ -129,7 +141,8 @@ def _compile(network: bytes, settings: Settings, hint: str) -> Any:
         "INFERENCE_PRECISION_HINT": precision,  # its default is bf16 on CPUs that have it
         "INFERENCE_NUM_THREADS": settings.threads,
     }
-    return _core().compile_model(_core().read_model(network), "CPU", config)
+    model = _core().read_model(network) if isinstance(network, bytes) else network
+    return _core().compile_model(model, "CPU", config)
 
 
 def _tensor(array: np.ndarray, *, shared: bool) -> Any:
