@@ -14,12 +14,13 @@ from typing import Any
 import torch
 
 from recalib.benchmark import networks
+from recalib.benchmark.agreement import with_samples
 from recalib.benchmark.cells import Cell, CellFile, fingerprint
-from recalib.benchmark.compare import check_numbers, usable
+from recalib.benchmark.compare import check_calibration, check_numbers, usable
 from recalib.benchmark.estimate import seconds_of
 from recalib.benchmark.group import PREPARING, Progress
 from recalib.benchmark.runner import Comparison, Group, Store, cells_of, each_once, measure_here, networks_of, run
-from recalib.benchmark.sizes import Size
+from recalib.benchmark.sizes import Size, sides
 from recalib.errors import RecalibError, unknown
 from recalib.runtimes import DTYPES, Settings, find_protocol, find_runtime
 from recalib.runtimes.machine import best_device, describe
@@ -39,6 +40,7 @@ class Grid:
         runtimes: names in `recalib.runtimes.RUNTIMES`.
         protocol: ``"clean"`` or ``"paper"``.
         weights: a checkpoint for the one model.
+        calibration: images to calibrate int8 on and to compare reduced precisions with float32 on; None for noise.
         threads: of the CPU; None for PyTorch's choice.
         rounds: samples a cell; None for as many as a time budget allows.
         deeper: whether the next deeper plain network of each family is timed along, as a reference.
@@ -52,6 +54,7 @@ class Grid:
     runtimes: Sequence[str]
     protocol: str = "clean"
     weights: Path | None = None
+    calibration: Path | None = None
     threads: int | None = None
     rounds: int | None = None
     deeper: bool = False
@@ -70,6 +73,7 @@ class Grid:
             check_numbers(batch=(batch, 1))
         if self.weights is not None and len(self.models) != 1:
             raise RecalibError(f"weights {str(self.weights)!r} belong to one model, and {len(self.models)} are named")
+        check_calibration(self.calibration)
         find_protocol(self.protocol)
         usable([find_runtime(name) for name in dict.fromkeys(self.runtimes)])
         for model in self.models:
@@ -216,7 +220,10 @@ def _work(sender: Connection, group: Group, grid: Grid) -> None:
     model = group.cells[0].model
     backbones = {model: networks.backbone(model, grid.weights)}
     made = functools.cache(functools.partial(networks.network, backbones))
-    settings = grid.settings(group.cells[0].precision)
+    first = group.cells[0]
+    settings = with_samples(
+        grid.settings(first.precision), backbones[model], model, sides(first.size), grid.calibration, grid.weights
+    )
     measure_here(group, made, settings, grid.rounds, progress, lambda cells: send("cells", cells))
 
 

@@ -37,11 +37,14 @@ class Arguments:
     batch: int = 1
     """Images in one forward pass."""
     runtimes: tuple[str, ...] = RUNTIMES
-    """eager, compile, onnxruntime, openvino."""
+    """Names, such as eager, compile, onnxruntime, openvino; docs/latency.md has them all."""
     precision: str = "fp32"
-    """fp32, bf16 or fp16."""
+    """fp32, tf32, bf16, fp16 or int8."""
     weights: Path | None = None
     """Checkpoint for the one network; random weights by default, which take the same time."""
+    calibration: Path | None = None
+    """Images (a folder, ImageNet's or CIFAR's): int8 is calibrated on half of them, the other half tells how far a
+    reduced precision is from float32. Without it, noise, which tells nothing of accuracy."""
     out: Path = Path("recalib-compare")
     """Folder for the results."""
     json: Path | None = None
@@ -70,6 +73,7 @@ def main(argv: list[str]) -> int:
             precision=args.precision,
             protocol=args.protocol,
             weights=args.weights,
+            calibration=args.calibration,
             threads=args.threads,
             rounds=args.rounds,
             resume=args.resume,

@@ -37,13 +37,16 @@ class Arguments:
     batches: tuple[int, ...] = (1,)
     """Images in one forward pass."""
     precisions: tuple[str, ...] = ("fp32",)
-    """fp32, tf32 (NVIDIA GPUs), bf16, fp16."""
+    """fp32, tf32 (NVIDIA GPUs), bf16, fp16, int8 (post-training quantisation)."""
     runtimes: tuple[str, ...] = ("eager", "onnxruntime", "openvino")
     """Names, or all; what is not installed or has no device is recorded as unsupported."""
     protocol: str = "clean"
     """clean: median, buffers in place, no autograd. paper: minimum of 100, autograd on, copies included."""
     weights: Path | None = None
     """Checkpoint for the one network; random weights by default, which take the same time."""
+    calibration: Path | None = None
+    """Images (a folder, ImageNet's or CIFAR's): int8 is calibrated on half of them, the other half tells how far a
+    reduced precision is from float32. Without it, noise, which tells nothing of accuracy."""
     deeper: bool = False
     """Time the next deeper plain network of each family along, as a reference."""
     rounds: int | None = None
@@ -73,6 +76,7 @@ def main(argv: list[str]) -> int:
         runtimes=runtimes,
         protocol=args.protocol,
         weights=args.weights,
+        calibration=args.calibration,
         threads=args.threads,
         rounds=args.rounds,
         deeper=args.deeper,

@@ -8,6 +8,7 @@ from recalib.runtimes.eager import Eager
 from recalib.runtimes.onnxruntime import CPU, CUDA, TENSORRT, OnnxRuntime
 from recalib.runtimes.openvino import LatencySession, OpenVINO, ThroughputSession
 from recalib.runtimes.protocol import PROTOCOLS, Protocol, find_protocol
+from recalib.runtimes.tensorrt import TensorRT
 
 _ALL: tuple[Runtime, ...] = (
     Eager(),
@@ -20,6 +21,7 @@ _ALL: tuple[Runtime, ...] = (
     OnnxRuntime("onnxruntime-tensorrt", TENSORRT),
     OpenVINO("openvino", LatencySession),
     OpenVINO("openvino-throughput", ThroughputSession),
+    TensorRT(),
 )
 RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in _ALL}
 

@@ -4,7 +4,7 @@ import importlib.util
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from recalib.errors import RecalibError
 from recalib.runtimes.protocol import Protocol
+from recalib.runtimes.samples import Samples
 
 # how a network computes, and what PyTorch holds it in
 DTYPES = {
@@ -36,14 +37,14 @@ class Settings:
         threads: of the CPU, for one forward pass.
         device: where PyTorch runs; other runtimes use the CPU if they know no such device.
         protocol: what is inside the timed region.
-        calibration: images (M, 3, H, W), float32, that int8 takes its scales from; None for noise.
+        samples: what int8 is calibrated on, of the example's H and W; None for noise.
     """
 
     precision: str
     threads: int
     device: torch.device
     protocol: Protocol
-    calibration: Tensor | None = field(default=None, compare=False)
+    samples: Samples | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -83,13 +84,13 @@ class Session(ABC):
     def output(self) -> Tensor:
         """What the last `run` gave, on the CPU."""
 
-    @abstractmethod
     def infer(self, images: Tensor) -> Tensor:
-        """What other images give; not to be timed.
+        """What other images give; not to be timed, and not there where a session only times something.
 
         Args:
             images: of the example's shape, float32, on the CPU; they may stay in the example's place.
         """
+        raise NotImplementedError(f"{type(self).__name__} takes no other images")
 
 
 class Runtime(ABC):

@@ -1,6 +1,5 @@
 """ONNX Runtime: on the CPU, on an NVIDIA GPU, or through TensorRT, by execution provider."""
 
-import copy
 import functools
 import hashlib
 from collections.abc import Mapping
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 
 from recalib.runtimes.base import Runtime, Session, Settings, Unsupported, not_installed, require_precision
 from recalib.runtimes.cache import cache_folder
-from recalib.runtimes.export import ONNX_PACKAGES, once, to_onnx
-from recalib.runtimes.quantize import Activations, calibration_batches, to_qdq
+from recalib.runtimes.export import ONNX_PACKAGES
+from recalib.runtimes.quantize import Activations, onnx_in
 
 
 @dataclass(frozen=True)
@@ -145,19 +144,7 @@ class OnnxRuntime(Runtime):
     def translate(self, model: nn.Module, example: Tensor, settings: Settings) -> bytes:
         """The network as ONNX; half precision and int8 are properties of the file."""
         require_precision(self.name, settings, self._provider.precisions)
-        if settings.precision == "int8":
-            return self._quantized(model, example, settings.calibration)
-        if settings.dtype == torch.float32:
-            return to_onnx(model, example)
-        return to_onnx(copy.deepcopy(model).to(settings.dtype), example.to(settings.dtype))
-
-    def _quantized(self, model: nn.Module, example: Tensor, images: Tensor | None) -> bytes:
-        def make() -> bytes:
-            return to_qdq(to_onnx(model, example), calibration_batches(images, example), kind)
-
-        kind = self._provider.activations
-        network: bytes = once(model, ("qdq", kind, tuple(example.shape), id(images)), make)
-        return network
+        return onnx_in(model, example, settings, self._provider.activations)
 
     def load(self, network: bytes, example: Tensor, settings: Settings) -> Session:
         """A session of ONNX Runtime's own."""

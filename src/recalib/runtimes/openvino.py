@@ -102,17 +102,20 @@ class OpenVINO(Runtime):
 
     def missing(self) -> str | None:
         """Whether it and the exporter are installed."""
-        return not_installed(("openvino", "nncf", *ONNX_PACKAGES), "runtimes")
+        return not_installed(("openvino", *ONNX_PACKAGES), "runtimes")
 
     def translate(self, model: nn.Module, example: Tensor, settings: Settings) -> Any:
         """The network as ONNX in float32, of which OpenVINO makes a half precision when it compiles; or quantised."""
         if settings.precision != "int8":
             return to_onnx(model, example)
 
-        def make() -> Any:
-            return to_openvino_int8(to_onnx(model, example), calibration_batches(settings.calibration, example))
+        if absent := not_installed(("nncf",), "runtimes"):
+            raise Unsupported(f"int8: {absent}")
 
-        return once(model, ("nncf", tuple(example.shape), id(settings.calibration)), make)
+        def make() -> Any:
+            return to_openvino_int8(to_onnx(model, example), calibration_batches(settings.samples, example))
+
+        return once(model, ("nncf", tuple(example.shape), settings.samples), make)
 
     def load(self, network: Any, example: Tensor, settings: Settings) -> Session:
         """A compiled model and its requests."""

@@ -1,33 +1,55 @@
 """int8 by post-training quantisation: scales come from what images make of each feature map."""
 
+import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-NOISE_IMAGES = 16
+from recalib.runtimes.base import Settings
+from recalib.runtimes.export import once, to_onnx
+from recalib.runtimes.samples import Samples, batches_of, noise
+
 Activations = Literal["uint8", "int8"]
+# zero points of 0, biases in floating point and float32 weights behind Q/DQ pairs of their own: no int32 to dequantise
+FOR_TENSORRT = {
+    "ActivationSymmetric": True,
+    "QuantizeBias": False,
+    "AddQDQPairToWeight": True,
+    "DedicatedQDQPair": True,
+}
 
 
-def calibration_batches(images: Tensor | None, example: Tensor) -> list[Tensor]:
-    """What scales are taken from, in batches of the example's size, the last one filled up from the first images.
+def calibration_batches(samples: Samples | None, example: Tensor) -> list[Tensor]:
+    """What scales are taken from, in batches of the example's size; noise without samples."""
+    return batches_of((samples or noise((example.shape[2], example.shape[3]))).calibration, len(example))
+
+
+def onnx_in(model: nn.Module, example: Tensor, settings: Settings, activations: Activations) -> bytes:
+    """The network as ONNX whose tensors have the types of the settings' precision.
 
     Args:
-        images: float32, shape (M, 3, H, W); None for noise, which times a network and tells nothing of its accuracy.
-        example: shape (N, 3, H, W).
+        model: in evaluation mode, float32.
+        example: an input, shape (N, 3, H, W), float32.
+        settings: precision and, for int8, samples.
+        activations: of int8.
     """
-    if images is None:
-        images = torch.randn(NOISE_IMAGES, *example.shape[1:], generator=torch.Generator().manual_seed(2))
-    N = len(example)
-    padded = torch.stack(list(islice(cycle(images), -(-len(images) // N) * N)))
-    return list(padded.split(N))
+
+    def quantized() -> bytes:
+        return to_qdq(to_onnx(model, example), calibration_batches(settings.samples, example), activations)
+
+    if settings.precision == "int8":
+        network: bytes = once(model, ("qdq", activations, tuple(example.shape), settings.samples), quantized)
+        return network
+    if settings.dtype == torch.float32:
+        return to_onnx(model, example)
+    return to_onnx(copy.deepcopy(model).to(settings.dtype), example.to(settings.dtype))
 
 
 def to_qdq(network: bytes, batches: list[Tensor], activations: Activations) -> bytes:
@@ -50,7 +72,7 @@ def to_qdq(network: bytes, batches: list[Tensor], activations: Activations) -> b
         _fold_to(plain, network)
         quantization.quantize_static(
             plain, quantized, _Reader(plain, batches), per_channel=True, activation_type=kind,
-            extra_options={"ActivationSymmetric": activations == "int8"},
+            extra_options={} if activations == "uint8" else FOR_TENSORRT,
         )  # fmt: skip
         return quantized.read_bytes()
 
