@@ -97,7 +97,8 @@ def agreement(session: Session, samples: Samples, expected: Tensor, N: int) -> d
 
     Returns:
         In JSON's types: ``images``, ``source`` and ``weights`` (``"checkpoint"`` or ``"random"``);
-        ``relative_difference``, the largest of any image, of the largest of its outputs; ``top1_agreement`` in percent; with labels also ``top1`` and ``top1_fp32`` in percent.
+        ``relative_difference``, the largest of any image, of the largest of its outputs; ``top1_agreement`` in
+        percent; with labels also ``top1`` and ``top1_fp32`` in percent.
     """
     found = torch.cat([session.infer(batch).float() for batch in batches_of(samples.images, N)])[: len(expected)]
     best, expected_best = found.argmax(1), expected.argmax(1)

@@ -1,4 +1,4 @@
-"""TensorRT engines, built of ONNX and kept. Written for TensorRT 10 and 11; never run by the authors, for want of a GPU.
+"""TensorRT engines, built of ONNX and kept. For TensorRT 10 and 11; never run by the authors, for want of a GPU.
 
 Networks are strongly typed (TensorRT 11 knows no others): a precision is that of the file's tensors, and int8 its Q/DQ
 nodes.

@@ -113,7 +113,8 @@ class OpenVINO(Runtime):
             raise Unsupported(f"int8: {absent}")
 
         def make() -> Any:
-            return to_openvino_int8(to_onnx(model, example), calibration_batches(settings.samples, example))
+            batches = calibration_batches(settings.samples, example)
+            return to_openvino_int8(_core().read_model(to_onnx(model, example)), batches)
 
         return once(model, ("nncf", tuple(example.shape), settings.samples), make)
 

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -52,7 +52,7 @@ def onnx_in(model: nn.Module, example: Tensor, settings: Settings, activations: 
     return to_onnx(copy.deepcopy(model).to(settings.dtype), example.to(settings.dtype))
 
 
-def to_qdq(network: bytes, batches: list[Tensor], activations: Activations) -> bytes:
+def to_qdq(network: bytes, batches: Sequence[Tensor], activations: Activations) -> bytes:
     """An ONNX network with Q/DQ nodes: weights int8 per output channel and symmetric, activations per tensor.
 
     By ONNX Runtime's own quantiser: NNCF's for ONNX comes to the same accuracy, but ONNX Runtime's is quicker to run in
@@ -77,13 +77,11 @@ def to_qdq(network: bytes, batches: list[Tensor], activations: Activations) -> b
         return quantized.read_bytes()
 
 
-def to_openvino_int8(network: bytes, batches: list[Tensor]) -> Any:
-    """The same as an ``openvino.Model``, by NNCF, which places the scales where OpenVINO's kernels fuse them."""
+def to_openvino_int8(model: Any, batches: Sequence[Tensor]) -> Any:
+    """An ``openvino.Model`` in int8, by NNCF, which places the scales where OpenVINO's kernels fuse them."""
     with _silence():
         import nncf
-        import openvino
 
-        model = openvino.Core().read_model(network)
         dataset = nncf.Dataset([batch.numpy() for batch in batches])
         return nncf.quantize(model, dataset, subset_size=len(batches))
 
@@ -102,7 +100,7 @@ def _fold_to(path: Path, network: bytes) -> None:
 class _Reader:
     """Batches as ``onnxruntime.quantization.CalibrationDataReader`` gives them."""
 
-    def __init__(self, path: Path, batches: list[Tensor]) -> None:
+    def __init__(self, path: Path, batches: Sequence[Tensor]) -> None:
         import onnx
 
         self._name = onnx.load(path).graph.input[0].name
