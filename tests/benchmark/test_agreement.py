@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from recalib.benchmark.agreement import agreement, read_samples, with_samples
+from recalib.benchmark.agreement import agreement, notes, read_samples, with_samples
+from recalib.benchmark.cells import Cell
 from recalib.data.normalization import NORMALIZATIONS
 from recalib.errors import RecalibError
 from recalib.runtimes import Settings, find_protocol
@@ -89,6 +90,23 @@ def test_agreement_counts_images_and_takes_the_worst_difference():
         "top1": 100.0,
         "top1_fp32": pytest.approx(200 / 3),
     }
+
+
+def test_a_line_a_runtime_and_precision_says_what_was_found_and_on_what():
+    how = {"model": "net", "module": "se", "runtime": "openvino", "size": 32, "batch": 1, "precision": "int8"}
+    how |= {"protocol": "clean", "machine": "m"}
+    found = {"images": 9, "source": "images of a folder", "weights": "checkpoint"}
+    cells = [
+        Cell(**how, deployed=deployed, agreement=found | {"top1_agreement": top1, "relative_difference": difference})
+        for deployed, top1, difference in ((False, 90.0, 0.25), (True, 99.5, 0.125))
+    ]
+    (line,) = notes(cells)
+    assert line == (
+        "int8 in openvino: top-1 as in float32 on 90.0 to 99.5 % of images, largest relative difference 2.5e-01 "
+        "(images of a folder, checkpoint weights)"
+    )
+    cells[1].agreement |= {"source": "noise"}
+    assert notes(cells)[1].endswith("(noise, checkpoint weights, which tells nothing of accuracy)")
 
 
 def test_batches_are_filled_up_from_the_first_images():

@@ -93,8 +93,7 @@ def test_exporting_leaves_the_network_as_it_was(tmp_path):
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize(("to", "dynamic"), [("onnx", False), ("onnx", True), ("openvino", True)])
 def test_int8_is_calibrated_and_compared_on_different_images_and_keeps_the_metadata(to, dynamic, tmp_path):
     draw = np.random.default_rng(0)
     for i in range(6):
@@ -111,10 +110,9 @@ def test_int8_is_calibrated_and_compared_on_different_images_and_keeps_the_metad
     assert read.about == about
     images = torch.randn(2, 3, 32, 32)
     assert 1e-4 < relative_difference(read.network(images), in_float64(classifier.network, images)) < 0.5
-    plain = export(classifier.network, tmp_path / f"plain{SUFFIX[to]}", about, to=to, files=files)
-    weights = ".bin" if to == "openvino" else ".onnx"
-    assert plain.top1_agreement == 100
-    assert path.with_suffix(weights).stat().st_size < 0.5 * plain.path.with_suffix(weights).stat().st_size
+    weights = path.with_suffix(".bin" if to == "openvino" else ".onnx")
+    parameters = sum(one.numel() for one in classifier.network.parameters())
+    assert weights.stat().st_size < 2 * parameters
     with pytest.raises(RecalibError, match="give two or more"):
         export(classifier.network, path, about, to=to, precision="int8", files=files[:1])
 

@@ -93,9 +93,7 @@ def test_modes_of_compile_differ_in_inductors_options(monkeypatch):
 
 
 @pytest.mark.skipif(len(ort.get_available_providers()) > 2, reason="what is said without onnxruntime-gpu")
-@pytest.mark.parametrize(
-    ("name", "provider"), [("onnxruntime-cuda", "CUDA"), ("onnxruntime-tensorrt", "Tensorrt")]
-)
+@pytest.mark.parametrize(("name", "provider"), [("onnxruntime-cuda", "CUDA"), ("onnxruntime-tensorrt", "Tensorrt")])
 def test_a_provider_that_is_not_in_the_installed_package_is_named_with_the_package_that_has_it(name, provider):
     with pytest.raises(Unsupported, match=f"no {provider}ExecutionProvider: .*pip install onnxruntime-gpu"):
         find_runtime(name).prepare(network(), IMAGES, settings())

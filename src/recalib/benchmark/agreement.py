@@ -1,6 +1,7 @@
 """What a reduced precision costs: how far its outputs are from float32's on sample images."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
+from recalib.benchmark.cells import Cell
 from recalib.data.cifar import find_cifar, read_cifar
 from recalib.data.imagenet import Folder, read_folder
 from recalib.data.normalization import Normalization
@@ -17,7 +19,7 @@ from recalib.deploy.classifier import about_of
 from recalib.deploy.export import relative_difference
 from recalib.errors import RecalibError
 from recalib.runtimes import Session, Settings
-from recalib.runtimes.samples import Samples, batches_of, noise
+from recalib.runtimes.samples import NOISE, Samples, batches_of, noise
 from recalib.surgery import inspect_checkpoint
 
 MOST_IMAGES = 128  # of 224 x 224 pixels, to calibrate and again to compare: seconds for ResNet-50 on two cores
@@ -112,6 +114,26 @@ def agreement(session: Session, samples: Samples, expected: Tensor, N: int) -> d
     if samples.labels is not None:
         result |= {"top1": _percent(best, samples.labels), "top1_fp32": _percent(expected_best, samples.labels)}
     return result
+
+
+def notes(cells: Sequence[Cell]) -> list[str]:
+    """What was found, in a line a runtime and precision, with what it was found on."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for cell in cells:
+        if cell.agreement is not None:
+            one = cell.agreement
+            groups.setdefault((cell.precision, cell.runtime, one["source"], one["weights"]), []).append(one)
+    return [_note(*key, found) for key, found in groups.items()]
+
+
+def _note(precision: str, runtime: str, source: str, weights: str, found: list[dict[str, Any]]) -> str:
+    low, high = (pick(one["top1_agreement"] for one in found) for pick in (min, max))
+    worst = max(one["relative_difference"] for one in found)
+    doubt = ", which tells nothing of accuracy" if source == NOISE or weights == "random" else ""
+    return (
+        f"{precision} in {runtime}: top-1 as in float32 on {low:.1f} to {high:.1f} % of images, largest relative "
+        f"difference {worst:.1e} ({source}, {weights} weights{doubt})"
+    )
 
 
 def _percent(found: Tensor, expected: Tensor) -> float:

@@ -166,7 +166,10 @@ def latency(
 
 
 def measure_apart(group: Group, grid: Grid, progress: Progress, store: Store) -> None:
-    """Measure a group in another process, without the cells that kill it."""
+    """Measure a group in another process, without the cells that kill it; in none, where its runtime is missing."""
+    if reason := find_runtime(group.runtime).missing():
+        store([replace(cell, status="unsupported", message=reason) for cell in group.cells])
+        return
     lost: list[Cell] = []
     cells = list(group.cells)
     while cells:

@@ -14,7 +14,7 @@ from recalib.benchmark.compare import MODULES, RUNTIMES, compare
 from recalib.benchmark.runner import Comparison
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
-from recalib.cli.measuring import progress_bar, stoppable
+from recalib.cli.measuring import print_notes, progress_bar, stoppable
 from recalib.errors import WorkFailed
 from recalib.report import terminal_table, write_page
 
@@ -96,8 +96,7 @@ def _show(comparison: Comparison, args: Arguments, command: str) -> None:
     console = Console()
     console.print(_machine_line(machine), highlight=False, soft_wrap=True)
     console.print(terminal_table(cells, machine))
-    for reason in dict.fromkeys(f"{cell['runtime']}: {cell['message']}" for cell in cells if cell["message"]):
-        console.print(reason, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    print_notes(console, comparison.cells)
     for line in advice:
         console.print(f"- {line}", highlight=False, markup=False)
     console.print(f"{args.out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)

@@ -75,10 +75,10 @@ def main(argv: list[str]) -> int:
         model=given.model, attention=given.attention, size=given.size,
     )  # fmt: skip
     about = replace(classifier.about, batch=given.batch, dynamic=given.dynamic)
+    files = _files(given.images, MOST_IMAGES[given.precision])
     done = export(
-        classifier.network, out, about, to=given.to, opset=given.opset, files=_files(given.images, MOST_IMAGES[given.precision]),
-        precision=given.precision,
-        tolerance=given.tolerance,
+        classifier.network, out, about, to=given.to, opset=given.opset, files=files,
+        precision=given.precision, tolerance=given.tolerance,
     )  # fmt: skip
     if classifier.form == "untrained":
         print(f"{given.source}: random weights")

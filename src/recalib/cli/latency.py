@@ -14,7 +14,7 @@ from recalib.benchmark.runner import Comparison
 from recalib.benchmark.sizes import parse_size
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
-from recalib.cli.measuring import progress_bar, stoppable
+from recalib.cli.measuring import print_notes, progress_bar, stoppable
 from recalib.errors import WorkFailed
 from recalib.runtimes import RUNTIMES
 
@@ -39,7 +39,7 @@ class Arguments:
     precisions: tuple[str, ...] = ("fp32",)
     """fp32, tf32 (NVIDIA GPUs), bf16, fp16, int8 (post-training quantisation)."""
     runtimes: tuple[str, ...] = ("eager", "onnxruntime", "openvino")
-    """Names, or all; what is not installed or has no device is recorded as unsupported."""
+    """Names, or all; what is not installed or has no device is recorded as unsupported, with what mends it."""
     protocol: str = "clean"
     """clean: median, buffers in place, no autograd. paper: minimum of 100, autograd on, copies included."""
     weights: Path | None = None
@@ -108,7 +108,4 @@ def _show(found: Comparison, out: Path) -> None:
     console = Console()
     done = sum(cell.status == "ok" for cell in found.cells)
     console.print(f"{done} of {len(found.cells)} cells measured: {out / 'latency.jsonl'}", soft_wrap=True)
-    for reason in dict.fromkeys(
-        f"{cell.runtime}: {cell.status}: {cell.message}" for cell in found.cells if cell.message
-    ):
-        console.print(reason, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    print_notes(console, found.cells)

@@ -94,9 +94,15 @@ class Session(ABC):
 
 
 class Runtime(ABC):
-    """Something that runs networks; `recalib.runtimes.RUNTIMES` lists them by name."""
+    """Something that runs networks; `recalib.runtimes.RUNTIMES` lists them by name.
+
+    Attributes:
+        name: as commands take it.
+        tried: False where the authors had no machine to run it on; commands say so.
+    """
 
     name: str
+    tried: bool = True
 
     @property
     def target(self) -> str:

@@ -124,6 +124,7 @@ class OnnxRuntime(Runtime):
 
     def __init__(self, name: str, provider: Provider) -> None:
         self.name = name
+        self.tried = provider.device == "cpu"
         self._provider = provider
 
     @property

@@ -45,6 +45,7 @@ class TensorRT(Runtime):
     """TensorRT; engines are kept in the user's cache, so that set-up is short the second time."""
 
     name = "tensorrt"
+    tried = False
 
     def missing(self) -> str | None:
         """Whether it, the exporter and a GPU are there."""
