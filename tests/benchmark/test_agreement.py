@@ -1,5 +1,6 @@
 """How far a reduced precision is from float32, on images that int8 was not calibrated on."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from recalib.benchmark.agreement import agreement, notes, read_samples, with_samples
+from recalib.benchmark.agreement import agreement, check_images, notes, read_samples, with_samples
 from recalib.benchmark.cells import Cell
 from recalib.data.normalization import NORMALIZATIONS
 from recalib.errors import RecalibError
@@ -39,6 +40,15 @@ def test_one_half_of_a_folder_calibrates_and_the_other_is_judged(tmp_path):
     pictures(tmp_path / "one", 1)
     with pytest.raises(RecalibError, match="holds one image"):
         read_samples(tmp_path / "one", (16, 16), 0.9, FORM, None)
+
+
+def test_a_folder_without_images_is_refused_before_anything_is_measured(tmp_path, cifar):
+    check_images(None)
+    check_images(cifar)
+    with pytest.raises(RecalibError, match="holds no images"):
+        check_images(tmp_path)
+    with pytest.raises(RecalibError, match="'nowhere': no such folder"):
+        check_images(Path("nowhere"))
 
 
 def test_images_of_a_data_set_are_named_by_their_half_and_labelled_for_a_network_of_its_classes(tmp_path):

@@ -73,14 +73,31 @@ def read_samples(folder: Path, size: tuple[int, int], crop: float, form: Normali
         pixels = [TF.resize(half.pixels[:count], list(size), antialias=True) for half in (train, test)]
         return Samples(form(pixels[0]), form(pixels[1]), f"{name}, test images", labels, classes is not None)
     found, source = _listed(folder, 2 * count)
-    if len(found.files) < 2:
-        raise RecalibError(f"{folder} holds one image: one half is calibrated on and the other judged, so give two")
     calibration, judged = (read_batch(half, size, crop, form) for half in (found.files[1::2], found.files[::2]))
     labels = torch.tensor(found.labels[::2]) if classes == len(found.classes) else None
     return Samples(calibration, judged, source, labels, classes is not None)
 
 
+def check_images(folder: Path | None) -> None:
+    """Refuse a folder that `read_samples` would.
+
+    Raises:
+        RecalibError: saying why.
+    """
+    if folder is not None and not folder.is_dir():
+        raise RecalibError(f"calibration {str(folder)!r}: no such folder")
+    if folder is not None and find_cifar(folder) is None:
+        _listed(folder, 2)
+
+
 def _listed(folder: Path, most: int) -> tuple[Folder, str]:
+    found, source = _found(folder, most)
+    if len(found.files) < 2:
+        raise RecalibError(f"{folder} holds one image: one half is calibrated on and the other judged, so give two")
+    return found, source
+
+
+def _found(folder: Path, most: int) -> tuple[Folder, str]:
     for half, source in (("val", "validation images"), ("train", "training images")):
         if (folder / half).is_dir():
             return read_folder(folder, train=half == "train", limit=most), source

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from recalib.benchmark import networks
-from recalib.benchmark.agreement import with_samples
+from recalib.benchmark.agreement import check_images, with_samples
 from recalib.benchmark.cells import CellFile, fingerprint
 from recalib.benchmark.group import Progress
 from recalib.benchmark.runner import (
@@ -81,7 +81,7 @@ def compare(
     check_numbers(size=(size, 1), batch=(batch, 1), threads=(threads, 1), rounds=(rounds, FEWEST_FOR_AN_INTERVAL))
     if weights is not None and len(models) != 1:
         raise RecalibError(f"weights {str(weights)!r} belong to one model, and {len(models)} are named")
-    check_calibration(calibration)
+    check_images(calibration)
     timing = find_protocol(protocol)
     chosen = usable([find_runtime(name) for name in dict.fromkeys(runtimes)])
     names = networks.module_names(modules)
@@ -108,16 +108,6 @@ def compare(
     ]
     run(groups, measure, file, unfinished_again(known), comparison)
     return comparison
-
-
-def check_calibration(folder: Path | None) -> None:
-    """Refuse a folder that is none.
-
-    Raises:
-        RecalibError: naming it.
-    """
-    if folder is not None and not folder.is_dir():
-        raise RecalibError(f"calibration {str(folder)!r}: no such folder")
 
 
 def check_numbers(**numbers: tuple[int | None, int]) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from recalib.benchmark import networks
-from recalib.benchmark.agreement import with_samples
+from recalib.benchmark.agreement import check_images, with_samples
 from recalib.benchmark.cells import Cell, CellFile, fingerprint
-from recalib.benchmark.compare import check_calibration, check_numbers, usable
+from recalib.benchmark.compare import check_numbers, usable
 from recalib.benchmark.estimate import seconds_of
 from recalib.benchmark.group import PREPARING, Progress
 from recalib.benchmark.runner import Comparison, Group, Store, cells_of, each_once, measure_here, networks_of, run
@@ -73,7 +73,7 @@ class Grid:
             check_numbers(batch=(batch, 1))
         if self.weights is not None and len(self.models) != 1:
             raise RecalibError(f"weights {str(self.weights)!r} belong to one model, and {len(self.models)} are named")
-        check_calibration(self.calibration)
+        check_images(self.calibration)
         find_protocol(self.protocol)
         usable([find_runtime(name) for name in dict.fromkeys(self.runtimes)])
         for model in self.models:
@@ -224,9 +224,12 @@ def _work(sender: Connection, group: Group, grid: Grid) -> None:
     backbones = {model: networks.backbone(model, grid.weights)}
     made = functools.cache(functools.partial(networks.network, backbones))
     first = group.cells[0]
-    settings = with_samples(
-        grid.settings(first.precision), backbones[model], model, sides(first.size), grid.calibration, grid.weights
-    )
+    plain = grid.settings(first.precision)
+    try:
+        settings = with_samples(plain, backbones[model], model, sides(first.size), grid.calibration, grid.weights)
+    except RecalibError as error:  # an image that cannot be read
+        send("cells", [replace(cell, status="unsupported", message=str(error)) for cell in group.cells])
+        return
     measure_here(group, made, settings, grid.rounds, progress, lambda cells: send("cells", cells))
 
 

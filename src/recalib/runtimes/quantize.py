@@ -55,8 +55,8 @@ def onnx_in(model: nn.Module, example: Tensor, settings: Settings, activations: 
 def to_qdq(network: bytes, batches: Sequence[Tensor], activations: Activations) -> bytes:
     """An ONNX network with Q/DQ nodes: weights int8 per output channel and symmetric, activations per tensor.
 
-    By ONNX Runtime's own quantiser: NNCF's for ONNX comes to the same accuracy, but ONNX Runtime's is quicker to run in
-    its CPU kernels, and writes what TensorRT takes as well.
+    By ONNX Runtime's own quantiser: NNCF's for ONNX comes to the same accuracy, but chooses the kind of activations
+    itself, and is another package.
 
     Args:
         network: in float32, its shape that of the batches.
