@@ -13,6 +13,7 @@ from recalib.deploy.about import About, imagenet_names, label_names
 from recalib.deploy.classifier import classify, open_classifier, open_exported
 from recalib.deploy.export import export, relative_difference
 from recalib.errors import RecalibError, WorkFailed
+from recalib.runtimes.engine import missing
 
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
 
@@ -92,9 +93,39 @@ def test_exporting_leaves_the_network_as_it_was(tmp_path):
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
+@pytest.mark.parametrize(("to", "dynamic"), [("onnx", False), ("onnx", True), ("openvino", True)])
+def test_int8_is_calibrated_and_compared_on_different_images_and_keeps_the_metadata(to, dynamic, tmp_path):
+    draw = np.random.default_rng(0)
+    for i in range(6):
+        Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    classifier = made("cifar_resnet8")
+    about = replace(classifier.about, labels=tuple("abcdefghij"), dynamic=dynamic)
+    path = tmp_path / f"net{SUFFIX[to]}"
+    files = sorted(tmp_path.glob("*.png"))
+    done = export(classifier.network, path, about, to=to, precision="int8", files=files)
+    assert done.shapes[0] == (3, 3, 32, 32)
+    assert 1e-4 < done.difference < 0.5
+    assert 0 <= done.top1_agreement <= 100
+    read = open_exported(path)
+    assert read.about == about
+    images = torch.randn(2, 3, 32, 32)
+    assert 1e-4 < relative_difference(read.network(images), in_float64(classifier.network, images)) < 0.5
+    weights = path.with_suffix(".bin" if to == "openvino" else ".onnx")
+    parameters = sum(one.numel() for one in classifier.network.parameters())
+    assert weights.stat().st_size < 2 * parameters
+    with pytest.raises(RecalibError, match="give two or more"):
+        export(classifier.network, path, about, to=to, precision="int8", files=files[:1])
+
+
+def test_a_format_without_int8_says_which_have_it(tmp_path):
+    with pytest.raises(RecalibError, match="torch-export: int8 is written to onnx and openvino only"):
+        export(made().network, tmp_path / "net.pt2", made().about, to="torch-export", precision="int8")
+
+
+@pytest.mark.skipif(missing() is None, reason="what is said without TensorRT")
 def test_tensorrt_says_what_to_do_instead(tmp_path):
     classifier = made()
-    with pytest.raises(RecalibError, match=r"never been built.*trtexec"):
+    with pytest.raises(RecalibError, match=r"tensorrt.*trtexec"):
         export(classifier.network, tmp_path / "net.engine", classifier.about, to="tensorrt")
 
 

@@ -3,7 +3,11 @@
 import copy
 import gc
 import weakref
+from dataclasses import replace
+from pathlib import Path
 
+import onnx
+import onnxruntime as ort
 import openvino
 import pytest
 import torch
@@ -14,6 +18,9 @@ from recalib.runtimes import RUNTIMES, Settings, Unsupported, find_protocol, fin
 from recalib.runtimes.base import not_installed
 from recalib.runtimes.compile import with_own_code
 from recalib.runtimes.export import to_onnx
+from recalib.runtimes.onnxruntime import CUDA, TENSORRT, OnnxSession
+from recalib.runtimes.quantize import onnx_in
+from recalib.runtimes.samples import Samples
 
 
 def network():
@@ -49,13 +56,105 @@ def test_a_session_gives_what_the_network_gives_in_float64(name, protocol):
     assert (session.device, session.asynchronous) == ("cpu", False)
 
 
+@pytest.mark.parametrize("name", HERE)
+def test_a_session_takes_other_images(name):
+    model = network()
+    session = RUNTIMES[name].prepare(model, IMAGES, settings())
+    other = torch.randn(IMAGES.shape, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        torch.testing.assert_close(session.infer(other), model(other))
+
+
+@pytest.mark.parametrize("protocol", ["clean", "paper"])
+def test_at_full_load_a_run_is_many_forward_passes_in_several_requests(protocol):
+    two = Settings("fp32", 2, torch.device("cpu"), find_protocol(protocol))
+    session = find_runtime("openvino-throughput").prepare(network(), IMAGES, two)
+    assert session.in_flight >= 1
+    assert session.batches == 4 * session.in_flight
+    one_by_one = find_runtime("openvino").prepare(network(), IMAGES, two)
+    assert (one_by_one.in_flight, one_by_one.batches) == (1, 1)
+
+
+def test_modes_of_compile_differ_in_inductors_options(monkeypatch):
+    given = {}
+    monkeypatch.setattr(torch, "compile", lambda forward, options, **_: given.update(options) or forward)
+    for name, option in (
+        ("compile", ("freezing", True)),
+        ("compile-max-autotune", ("max_autotune", True)),
+        ("compile-no-layout", ("layout_optimization", False)),
+    ):
+        given.clear()
+        find_runtime(name).prepare(network(), IMAGES, settings())
+        assert option in given.items()
+        assert ("max_autotune" in given, "layout_optimization" in given) == (
+            name == "compile-max-autotune",
+            name == "compile-no-layout",
+        )
+
+
+@pytest.mark.skipif(len(ort.get_available_providers()) > 2, reason="what is said without onnxruntime-gpu")
+@pytest.mark.parametrize(("name", "provider"), [("onnxruntime-cuda", "CUDA"), ("onnxruntime-tensorrt", "Tensorrt")])
+def test_a_provider_that_is_not_in_the_installed_package_is_named_with_the_package_that_has_it(name, provider):
+    with pytest.raises(Unsupported, match=f"no {provider}ExecutionProvider: .*pip install onnxruntime-gpu"):
+        find_runtime(name).prepare(network(), IMAGES, settings())
+
+
+@pytest.mark.skipif(len(ort.get_available_providers()) > 2, reason="onnxruntime-gpu may start its provider")
+def test_a_provider_that_does_not_start_is_not_replaced_by_another():
+    model = to_onnx(network(), IMAGES)
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(Unsupported, match="could not start"):
+        OnnxSession(model, IMAGES, settings(), CUDA)
+
+
+def test_onnx_runtimes_engines_are_kept_apart_by_the_whole_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECALIB_CACHE", str(tmp_path))
+    a, b = (TENSORRT.options("fp16", network)["trt_engine_cache_path"] for network in (b"a", b"b"))
+    assert a != b
+    assert {Path(a).parent, Path(b).parent} == {tmp_path / "onnxruntime-tensorrt"}
+
+
+@pytest.mark.parametrize("name", [name for name in HERE if name.startswith(("onnx", "openvino"))])
+def test_int8_is_near_the_network_but_not_it(name):
+    model = network()
+    assert 1e-4 < error(find_runtime(name).prepare(model, IMAGES, settings("int8")), model) < 0.05
+
+
+def test_int8_takes_its_scales_from_the_samples():
+    model = network()
+    tiny = Samples(IMAGES / 100, IMAGES, "images of another range")  # everything saturates
+    off = replace(settings("int8"), samples=tiny)
+    for name in ("onnxruntime", "openvino"):
+        assert error(find_runtime(name).prepare(model, IMAGES, off), model) > 0.1
+
+
+def test_what_tensorrt_is_given_is_symmetric_and_holds_no_int32():
+    proto = onnx.load_from_string(onnx_in(network(), IMAGES, settings("int8"), "int8"))
+    constants = {one.name: onnx.numpy_helper.to_array(one) for one in proto.graph.initializer}
+    pairs = [node for node in proto.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert pairs
+    for node in pairs:
+        zero = constants[node.input[2]]
+        assert zero.dtype == "int8"
+        assert not zero.any()
+    kernels = [node for node in pairs if constants[node.input[1]].shape == (8,)]  # a scale an output channel
+    assert len(kernels) == 2
+
+
+@pytest.mark.parametrize(("name", "have"), [("eager", "fp32, bf16, fp16"), ("onnxruntime", "fp32, int8")])
+def test_tf32_on_a_cpu_is_refused_in_a_line(name, have):
+    with pytest.raises(Unsupported, match=f"has no tf32 on this cpu; it has {have}"):
+        find_runtime(name).prepare(network(), IMAGES, settings("tf32"))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="what is said without a GPU")
-def test_a_cuda_graph_wants_a_gpu_and_what_is_deployed_for_eager_mode():
+def test_a_cuda_graph_wants_a_gpu():
     with pytest.raises(Unsupported, match="cuda_graph needs an NVIDIA GPU"):
         RUNTIMES["cuda_graph"].prepare(network(), IMAGES, settings())
-    assert {name: runtime.target for name, runtime in RUNTIMES.items() if runtime.target != name} == {
-        "cuda_graph": "eager"
-    }
+
+
+def test_a_mode_of_a_runtime_wants_what_is_deployed_for_that_runtime():
+    for name, runtime in RUNTIMES.items():
+        assert runtime.target == ("eager" if name == "cuda_graph" else name.partition("-")[0])
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -94,7 +193,7 @@ def test_eager_computes_in_half_precision(precision, tolerance, protocol):
 
 
 def test_onnx_runtime_refuses_half_precision_on_a_cpu():
-    with pytest.raises(Unsupported, match="no bf16 convolutions on this device; use --precision fp32"):
+    with pytest.raises(Unsupported, match="onnxruntime has no bf16 on this cpu; it has fp32"):
         find_runtime("onnxruntime").prepare(network(), IMAGES, settings("bf16"))
 
 

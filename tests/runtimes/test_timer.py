@@ -40,6 +40,12 @@ def test_a_sample_is_the_time_of_one_call_and_belongs_to_its_session():
     assert len(slow.calls) == 3
 
 
+def test_the_time_of_many_forward_passes_is_divided_by_them():
+    session = Sleeper(seconds=0.02)
+    session.batches = 8
+    assert 2.5 <= time_call(session).latency_ms < 20
+
+
 def test_without_a_number_of_rounds_there_are_as_many_as_fit_into_the_budget(monkeypatch):
     monkeypatch.setattr(timer, "BUDGET_S", 0.2)
     rounds = len(list(interleave([Sleeper(seconds=0.01)])))

@@ -38,6 +38,10 @@ class Cell:
         macs: multiply-adds of one forward pass, of the whole batch.
         bytes_moved: bytes of one forward pass that its layers read and write.
         latency_ms: ``{"median", "min", "samples"}``; one sample a round, paired with the other cells of the run.
+            Of a runtime with several requests in flight it is the time a batch at full load, not a latency.
+        in_flight: requests that were worked on at the same time.
+        images_per_s: batch over the median.
+        agreement: of a reduced precision with float32, see `recalib.benchmark.agreement.agreement`.
         enqueue_ms: median time until the work was queued on a GPU; None on a CPU.
         overhead: ``{"ratio", "low", "high"}`` of the latency to that of the same network without attention, in the
             same runtime and run, in its faster form; with ``"p"`` and ``"distinguishable"``, see
@@ -66,6 +70,9 @@ class Cell:
     bytes_moved: int | None = None
     latency_ms: dict[str, Any] | None = None
     enqueue_ms: float | None = None
+    in_flight: int = 1
+    images_per_s: float | None = None
+    agreement: dict[str, Any] | None = None
     overhead: dict[str, Any] | None = None
     baseline: str | None = None
     setup_s: float | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from recalib.benchmark import networks
+from recalib.benchmark.agreement import check_images, with_samples
 from recalib.benchmark.cells import CellFile, fingerprint
 from recalib.benchmark.group import Progress
 from recalib.benchmark.runner import (
@@ -39,6 +40,7 @@ def compare(
     precision: str = "fp32",
     protocol: str = "clean",
     weights: Path | None = None,
+    calibration: Path | None = None,
     threads: int | None = None,
     rounds: int | None = None,
     resume: bool = False,
@@ -62,9 +64,10 @@ def compare(
         out: the file of cells, one line of JSON each below a line for the machine.
         size: side of the images in pixels.
         batch: images in one forward pass.
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        precision: a name in `recalib.runtimes.DTYPES`.
         protocol: ``"clean"`` or ``"paper"``.
         weights: a checkpoint for the one model.
+        calibration: images to calibrate int8 on and to compare reduced precisions with float32 on; None for noise.
         threads: of the CPU; None for PyTorch's choice.
         rounds: samples a cell; None for as many as a time budget allows.
         resume: continue an earlier run.
@@ -78,6 +81,7 @@ def compare(
     check_numbers(size=(size, 1), batch=(batch, 1), threads=(threads, 1), rounds=(rounds, FEWEST_FOR_AN_INTERVAL))
     if weights is not None and len(models) != 1:
         raise RecalibError(f"weights {str(weights)!r} belong to one model, and {len(models)} are named")
+    check_images(calibration)
     timing = find_protocol(protocol)
     chosen = usable([find_runtime(name) for name in dict.fromkeys(runtimes)])
     names = networks.module_names(modules)
@@ -93,7 +97,9 @@ def compare(
     made = functools.cache(functools.partial(networks.network, backbones))
 
     def measure(group: Group, store: Store) -> None:
-        measure_here(group, made, settings, rounds, progress, store)
+        model = group.cells[0].model
+        sampled = with_samples(settings, backbones[model], model, (size, size), calibration, weights)
+        measure_here(group, made, sampled, rounds, progress, store)
 
     groups = [
         Group(runtime.name, cells_of(networks_of(model, names, backbones), runtime.name, how))

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 
 from recalib.benchmark import networks
+from recalib.benchmark.agreement import check_images, with_samples
 from recalib.benchmark.cells import Cell, CellFile, fingerprint
 from recalib.benchmark.compare import check_numbers, usable
 from recalib.benchmark.estimate import seconds_of
 from recalib.benchmark.group import PREPARING, Progress
 from recalib.benchmark.runner import Comparison, Group, Store, cells_of, each_once, measure_here, networks_of, run
-from recalib.benchmark.sizes import Size
+from recalib.benchmark.sizes import Size, sides
 from recalib.errors import RecalibError, unknown
 from recalib.runtimes import DTYPES, Settings, find_protocol, find_runtime, oom
 from recalib.runtimes.machine import best_device, describe
@@ -40,6 +41,7 @@ class Grid:
         runtimes: names in `recalib.runtimes.RUNTIMES`.
         protocol: ``"clean"`` or ``"paper"``.
         weights: a checkpoint for the one model.
+        calibration: images to calibrate int8 on and to compare reduced precisions with float32 on; None for noise.
         threads: of the CPU; None for PyTorch's choice.
         rounds: samples a cell; None for as many as a time budget allows.
         deeper: whether the next deeper plain network of each family is timed along, as a reference.
@@ -53,6 +55,7 @@ class Grid:
     runtimes: Sequence[str]
     protocol: str = "clean"
     weights: Path | None = None
+    calibration: Path | None = None
     threads: int | None = None
     rounds: int | None = None
     deeper: bool = False
@@ -71,6 +74,7 @@ class Grid:
             check_numbers(batch=(batch, 1))
         if self.weights is not None and len(self.models) != 1:
             raise RecalibError(f"weights {str(self.weights)!r} belong to one model, and {len(self.models)} are named")
+        check_images(self.calibration)
         find_protocol(self.protocol)
         usable([find_runtime(name) for name in dict.fromkeys(self.runtimes)])
         for model in self.models:
@@ -163,7 +167,10 @@ def latency(
 
 
 def measure_apart(group: Group, grid: Grid, progress: Progress, store: Store) -> None:
-    """Measure a group in another process, without the cells that kill it."""
+    """Measure a group in another process, without the cells that kill it; in none, where its runtime is missing."""
+    if reason := find_runtime(group.runtime).missing():
+        store([replace(cell, status="unsupported", message=reason) for cell in group.cells])
+        return
     lost: list[Cell] = []
     cells = list(group.cells)
     while cells:
@@ -221,7 +228,13 @@ def _work(sender: Connection, group: Group, grid: Grid) -> None:
     model = group.cells[0].model
     backbones = {model: networks.backbone(model, grid.weights)}
     made = functools.cache(functools.partial(networks.network, backbones))
-    settings = grid.settings(group.cells[0].precision)
+    first = group.cells[0]
+    plain = grid.settings(first.precision)
+    try:
+        settings = with_samples(plain, backbones[model], model, sides(first.size), grid.calibration, grid.weights)
+    except RecalibError as error:  # an image that cannot be read
+        send("cells", [replace(cell, status="unsupported", message=str(error)) for cell in group.cells])
+        return
     measure_here(group, made, settings, grid.rounds, progress, lambda cells: send("cells", cells))
 
 

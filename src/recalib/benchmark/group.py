@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recalib.benchmark.agreement import agreement
 from recalib.benchmark.cells import Cell
 from recalib.benchmark.cost import Cost
 from recalib.benchmark.networks import Network, cost_in, seeded
@@ -26,7 +27,8 @@ from recalib.runtimes.timer import Sample
 Progress = Callable[[str, int, int], None]  # what is being done, and how many steps of how many are done
 # largest difference to float64 over the largest output; random ResNets, MobileNetV2 and EfficientNet differ by
 # 2e-6, 6e-3 and 4e-2 at most; where their attention is lost, by 6e-2 (AB) to 6
-TOLERANCE = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 1e-1}
+# int8 on noise, calibrated on noise: 2e-2 at most; calibrated on images, more, and `agreement` tells how much
+TOLERANCE = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 1e-1, "int8": 0.5}
 PREPARING = "preparing"
 WEIGHT_COPIES = 4  # the network, its deployed form, its export and what the runtime makes of it
 ACTIVATION_COPIES = 3  # of what the layer that moves most reads and writes: its block's other maps, a runtime's arena
@@ -88,6 +90,7 @@ def conclude(candidates: Sequence[Candidate], protocol: Protocol) -> list[Cell]:
     for candidate in timed:
         latency = [sample.latency_ms for sample in candidate.samples]
         candidate.cell.latency_ms = {"median": float(np.median(latency)), "min": min(latency), "samples": latency}
+        candidate.cell.images_per_s = 1e3 * candidate.cell.batch / float(np.median(latency))
         candidate.cell.enqueue_ms = float(np.median([sample.enqueue_ms for sample in candidate.samples])) or None
         candidate.cell.warnings = timer.warnings_for(candidate.samples)
     for candidate in timed:
@@ -110,6 +113,10 @@ def _prepare(candidate: Candidate, runtime: Runtime, settings: Settings) -> Sess
     session = runtime.prepare(network, images, settings)
     _check_output(session.output(), candidate.network, images, TOLERANCE[settings.precision])
     cell.setup_s, cell.device, cell.layout = session.setup_s, session.device, session.layout
+    cell.in_flight = session.in_flight
+    if settings.samples is not None:
+        expected = candidate.network.logits(settings.samples)
+        cell.agreement = agreement(session, settings.samples, expected, cell.batch)
     return session
 
 

@@ -16,6 +16,7 @@ from recalib.benchmark.published import BASELINE
 from recalib.errors import RecalibError
 from recalib.models import create_model
 from recalib.runtimes import Unsupported
+from recalib.runtimes.samples import Samples
 from recalib.surgery import insert_, load_checkpoint
 
 SPREAD = 0.2  # how far constant weights are moved: far enough to matter, near enough to keep activations in range
@@ -35,6 +36,7 @@ class Network:
         self.module = module
         self._network = network
         self._reference: Tensor | None = None
+        self._logits: Tensor | None = None
         self._cost: Cost | None = None
 
     def made(self) -> nn.Module:
@@ -56,6 +58,13 @@ class Network:
         if self._reference is None:
             self._reference = _in_float64(self.made(), images)
         return self._reference
+
+    def logits(self, samples: Samples) -> Tensor:
+        """What the network gives for sample images in float32, computed once; a network sees one size only."""
+        if self._logits is None:
+            with torch.inference_mode():
+                self._logits = torch.cat([self.made()(images) for images in samples.images.split(8)])
+        return self._logits
 
     def cost(self, input_size: tuple[int, ...], dtype: torch.dtype) -> Cost:
         """Its cost as inserted, counted once."""

@@ -14,7 +14,7 @@ from recalib.benchmark.compare import MODULES, RUNTIMES, compare
 from recalib.benchmark.runner import Comparison
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
-from recalib.cli.measuring import progress_bar, stoppable
+from recalib.cli.measuring import print_notes, progress_bar, stoppable
 from recalib.errors import WorkFailed
 from recalib.report import terminal_table, write_page
 
@@ -37,11 +37,14 @@ class Arguments:
     batch: int = 1
     """Images in one forward pass."""
     runtimes: tuple[str, ...] = RUNTIMES
-    """eager, compile, onnxruntime, openvino."""
+    """Names, such as eager, compile, onnxruntime, openvino; docs/latency.md has them all."""
     precision: str = "fp32"
-    """fp32, bf16 or fp16."""
+    """fp32, tf32, bf16, fp16 or int8."""
     weights: Path | None = None
     """Checkpoint for the one network; random weights by default, which take the same time."""
+    calibration: Path | None = None
+    """Images (a folder, ImageNet's or CIFAR's): int8 is calibrated on half of them, the other half tells how far a
+    reduced precision is from float32. Without it, noise, which tells nothing of accuracy."""
     out: Path = Path("recalib-compare")
     """Folder for the results."""
     json: Path | None = None
@@ -70,6 +73,7 @@ def main(argv: list[str]) -> int:
             precision=args.precision,
             protocol=args.protocol,
             weights=args.weights,
+            calibration=args.calibration,
             threads=args.threads,
             rounds=args.rounds,
             resume=args.resume,
@@ -92,8 +96,7 @@ def _show(comparison: Comparison, args: Arguments, command: str) -> None:
     console = Console()
     console.print(_machine_line(machine), highlight=False, soft_wrap=True)
     console.print(terminal_table(cells, machine))
-    for reason in dict.fromkeys(f"{cell['runtime']}: {cell['message']}" for cell in cells if cell["message"]):
-        console.print(reason, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    print_notes(console, comparison.cells)
     for line in advice:
         console.print(f"- {line}", highlight=False, markup=False)
     console.print(f"{args.out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)

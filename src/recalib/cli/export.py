@@ -17,7 +17,7 @@ from recalib.deploy.formats import find_format
 from recalib.errors import RecalibError
 from recalib.training.network import weights_of
 
-MOST_IMAGES = 32  # of a folder, spread evenly
+MOST_IMAGES = {"fp32": 32, "int8": 256}  # of a folder, spread evenly; half of the latter calibrate
 
 
 @dataclass
@@ -32,7 +32,9 @@ class Arguments:
     source: Annotated[Positional[str], arg(metavar="CHECKPOINT_OR_MODEL")]
     """A checkpoint of ours or another project's, a run's folder, or a model's name (random weights)."""
     to: Literal["onnx", "openvino", "tensorrt", "torch-export"] = "onnx"
-    """The format. TensorRT engines are not written: see docs/export.md."""
+    """The format. TensorRT engines have not been run: see docs/export.md."""
+    precision: Literal["fp32", "int8"] = "fp32"
+    """int8 (onnx, openvino): calibrated on every second of the images and compared, without a limit, on the others."""
     attention: str | None = None
     """Attention to insert, where a model is named."""
     model: str | None = None
@@ -73,9 +75,10 @@ def main(argv: list[str]) -> int:
         model=given.model, attention=given.attention, size=given.size,
     )  # fmt: skip
     about = replace(classifier.about, batch=given.batch, dynamic=given.dynamic)
+    files = _files(given.images, MOST_IMAGES[given.precision])
     done = export(
-        classifier.network, out, about, to=given.to, opset=given.opset, files=_files(given.images),
-        tolerance=given.tolerance,
+        classifier.network, out, about, to=given.to, opset=given.opset, files=files,
+        precision=given.precision, tolerance=given.tolerance,
     )  # fmt: skip
     if classifier.form == "untrained":
         print(f"{given.source}: random weights")
@@ -84,21 +87,22 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _files(images: Path | None) -> list[Path]:
+def _files(images: Path | None, most: int) -> list[Path]:
     if images is None:
         return []
     if not images.exists():
         raise RecalibError(f"--images {images}: there is no such file or folder")
     files = image_files(images) if images.is_dir() else [images]
-    return files[:: -(-len(files) // MOST_IMAGES)]
+    return files[:: -(-len(files) // most)]
 
 
 def _say(done: Export) -> None:
     shapes = ", ".join("x".join(map(str, shape)) for shape in done.shapes)
     attention = done.about.attention or "no attention"
-    print(f"{done.path}: {done.form}, {done.about.model} with {attention}, {_holds(done.about)}")
+    print(f"{done.path}: {done.form} in {done.precision}, {done.about.model} with {attention}, {_holds(done.about)}")
     print(f"  form: deploy(target={done.target!r})")
     print(f"  largest relative difference to PyTorch on {done.images} images ({shapes}): {done.difference:.1e}")
+    print(f"  same most probable class: {done.top1_agreement:.1f} % of them")
     labels = f"{len(done.about.labels)} labels" if done.about.labels else "no labels (nobody told them)"
     print(
         f"  metadata: {labels}, mean {done.about.mean}, std {done.about.std}, {done.about.crop:.3g} of the short side"

@@ -17,7 +17,7 @@ from recalib.benchmark.runner import Comparison
 from recalib.benchmark.sizes import parse_size
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
-from recalib.cli.measuring import progress_bar, stoppable
+from recalib.cli.measuring import print_notes, progress_bar, stoppable
 from recalib.errors import WorkFailed
 from recalib.report import terminal_table, write_page
 from recalib.report.page import main_setting
@@ -46,13 +46,16 @@ class Arguments:
     batches: tuple[int, ...] = (1,)
     """Images in one forward pass."""
     precisions: tuple[str, ...] = ("fp32",)
-    """fp32, tf32 (NVIDIA GPUs), bf16, fp16."""
+    """fp32, tf32 (NVIDIA GPUs), bf16, fp16, int8 (post-training quantisation)."""
     runtimes: tuple[str, ...] = ("eager", "onnxruntime", "openvino")
-    """Names, or all; what is not installed or has no device is recorded as unsupported."""
+    """Names, or all; what is not installed or has no device is recorded as unsupported, with what mends it."""
     protocol: str = "clean"
     """clean: median, buffers in place, no autograd. paper: minimum of 100, autograd on, copies included."""
     weights: Path | None = None
     """Checkpoint for the one network; random weights by default, which take the same time."""
+    calibration: Path | None = None
+    """Images (a folder, ImageNet's or CIFAR's): int8 is calibrated on half of them, the other half tells how far a
+    reduced precision is from float32. Without it, noise, which tells nothing of accuracy."""
     deeper: bool = False
     """Time the next deeper plain network of each family along, as a reference."""
     rounds: int | None = None
@@ -82,6 +85,7 @@ def main(argv: list[str]) -> int:
         runtimes=runtimes,
         protocol=args.protocol,
         weights=args.weights,
+        calibration=args.calibration,
         threads=args.threads,
         rounds=args.rounds,
         deeper=args.deeper,
@@ -113,10 +117,7 @@ def _show(found: Comparison, out: Path, command: str) -> None:
     console = Console()
     cells = found.to_dict()["cells"]
     console.print(terminal_table(cells, found.machine))
-    for reason in dict.fromkeys(
-        f"{cell.runtime}: {cell.status}: {cell.message}" for cell in found.cells if cell.message
-    ):
-        console.print(reason, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    print_notes(console, found.cells)
     done = sum(cell.status == "ok" for cell in found.cells)
     console.print(f"{done} of {len(cells)} cells measured: {out / FILE}", highlight=False, markup=False, soft_wrap=True)
     everything = read_results([out / FILE])  # with what earlier pieces measured at other settings

@@ -2,14 +2,17 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import rich.progress
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
+from recalib.benchmark.agreement import notes
+from recalib.benchmark.cells import Cell
 from recalib.benchmark.group import Progress
+from recalib.runtimes import RUNTIMES
 
 
 @contextmanager
@@ -54,3 +57,13 @@ def progress_bar(check: Callable[[], None]) -> Iterator[Progress]:
             check()
 
         yield show
+
+
+def print_notes(console: Console, cells: Sequence[Cell]) -> None:
+    """Say why cells were not measured, how far reduced precisions are from float32, and what nobody has tried before."""
+    reasons = dict.fromkeys(f"{one.runtime}: {one.status}: {one.message}" for one in cells if one.message)
+    untried = dict.fromkeys(one.runtime for one in cells if one.status == "ok" and not RUNTIMES[one.runtime].tried)
+    for line in (*reasons, *(f"{name}: never run by the authors; mind what it says" for name in untried)):
+        console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for line in notes(cells):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

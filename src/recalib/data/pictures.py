@@ -51,7 +51,7 @@ def centre(picture: Image.Image, size: tuple[int, int], crop: float) -> Tensor:
     return v2.Compose([v2.Resize(whole, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])(picture)
 
 
-def read_batch(files: Iterable[Path], size: tuple[int, int], crop: float, form: Normalization) -> Tensor:
+def read_batch(files: Iterable[Path | Record], size: tuple[int, int], crop: float, form: Normalization) -> Tensor:
     """Images as one normalised batch, float32, shape (N, 3, H, W).
 
     Raises:

@@ -88,7 +88,7 @@ def open_classifier(
     network = create_model(str(source))
     if attention is not None:
         insert_(network, attention)
-    about = _about(network, str(source), attention or "", None, {}, size)
+    about = about_of(network, str(source), attention or "", None, {}, size)
     return Classifier(network.eval(), about, "untrained")
 
 
@@ -143,14 +143,24 @@ def _open_checkpoint(path: Path, model: str | None, size: tuple[int, int] | None
         raise RecalibError(f"{path.name} does not tell its network; name it with --model")
     made = create_model(model, num_classes=seen.num_classes) if model else None
     network = load_checkpoint(path, model=made)
-    about = _about(network, model or str(seen.architecture), seen.attention or "", seen, seen.metadata, size)
+    about = about_of(network, model or str(seen.architecture), seen.attention or "", seen, seen.metadata, size)
     return Classifier(network.eval(), about, seen.format)
 
 
-def _about(
+def about_of(
     network: nn.Module, model: str, attention: str, seen: CheckpointInfo | None, metadata: dict[str, Any],
     size: tuple[int, int] | None,
 ) -> About:  # fmt: skip
+    """Labels and preprocessing of a network, as far as its name and checkpoint tell them.
+
+    Args:
+        network: in evaluation mode, if it matters how it is left.
+        model: its name.
+        attention: what is inserted.
+        seen: of its checkpoint.
+        metadata: of the same.
+        size: H and W of the images; None for those that it was made for.
+    """
     config = getattr(network, "pretrained_cfg", None) or {}
     side = 32 if "cifar" in model else 224
     size = size or (config["input_size"][-2:] if "input_size" in config else (side, side))

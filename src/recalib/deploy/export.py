@@ -14,7 +14,8 @@ from recalib.deploy.about import About
 from recalib.deploy.classifier import Exported
 from recalib.deploy.deploy import deploy
 from recalib.deploy.formats import Format, find_format
-from recalib.errors import WorkFailed
+from recalib.errors import RecalibError, WorkFailed
+from recalib.runtimes.samples import batches_of, noise
 
 TOLERANCE = 1e-4
 
@@ -27,7 +28,9 @@ class Export:
         path: the file.
         form: its format.
         target: the form of `recalib.deploy` that it holds.
+        precision: ``"fp32"`` or ``"int8"``.
         difference: the largest of any image: max |file - PyTorch| over its logits, relative to max |PyTorch|.
+        top1_agreement: percent of the images whose most probable class is PyTorch's.
         shapes: of the batches it was run on.
         images: ``"real"`` or ``"noise"``.
         about: what its metadata says.
@@ -36,7 +39,9 @@ class Export:
     path: Path
     form: str
     target: str
+    precision: str
     difference: float
+    top1_agreement: float
     shapes: tuple[tuple[int, ...], ...]
     images: str
     about: About
@@ -50,6 +55,7 @@ def export(
     to: str = "onnx",
     opset: int | None = None,
     files: Sequence[Path] = (),
+    precision: str = "fp32",
     tolerance: float = TOLERANCE,
 ) -> Export:
     """Deploy a network, write it to a file, and run the file against the network in PyTorch.
@@ -63,8 +69,9 @@ def export(
             ones will do as well if it is ``dynamic``.
         to: ``"onnx"``, ``"openvino"``, ``"torch-export"``.
         opset: of ONNX.
-        files: images to compare on; noise if there are none.
-        tolerance: the largest relative difference that passes.
+        files: images to compare on; noise if there are none. Every second is what int8 is calibrated on instead.
+        precision: ``"fp32"``; or ``"int8"``, by post-training quantisation, where the format has it.
+        tolerance: the largest relative difference that passes, in float32.
 
     Raises:
         RecalibError: for a format or option that does not exist, or an image that cannot be read.
@@ -81,14 +88,18 @@ def export(
         with TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
             fresh = Path(folder) / path.name
             form.write(deployed, example, fresh, about.to_metadata(), dynamic=about.dynamic, opset=opset)
-            shapes, difference = _check(form, fresh, reference, about, files)
-            if not difference <= tolerance:
+            if precision == "int8":
+                form.quantize(fresh, about.to_metadata(), _calibration(about, len(example), files))
+            judged = files[::2] if precision == "int8" else files
+            shapes, difference, agree = _check(form, fresh, reference, about, judged)
+            if precision == "fp32" and not difference <= tolerance:
                 raise WorkFailed(f"{path.name} differs from PyTorch by {difference:.1e}, the tolerance is {tolerance}")
             for file in sorted(Path(folder).iterdir()):  # OpenVINO's .bin before the .xml that reads it
                 file.replace(path.with_name(file.name))
     except OSError as error:
         raise WorkFailed(f"{path} cannot be written: {error.strerror}") from None
-    return Export(path, form.name, target, difference, shapes, "real" if files else "noise", about)
+    images = "real" if files else "noise"
+    return Export(path, form.name, target, precision, difference, agree, shapes, images, about)
 
 
 def _example_shape(about: About) -> tuple[int, ...]:
@@ -98,11 +109,11 @@ def _example_shape(about: About) -> tuple[int, ...]:
 
 def _check(
     form: Format, path: Path, reference: nn.Module, about: About, files: Sequence[Path]
-) -> tuple[tuple[tuple[int, ...], ...], float]:
-    """Shapes that were run, and the largest difference."""
+) -> tuple[tuple[tuple[int, ...], ...], float, float]:
+    """Shapes that were run, the largest difference, and the percentage of images with the same most probable class."""
     run, metadata = form.read(path)
     exported = Exported(run, About.from_metadata(metadata, path.name))
-    shapes, worst = [], 0.0
+    shapes, worst, same = [], 0.0, []
     for images in _batches(about, files):
         with torch.inference_mode():
             expected = reference(images)
@@ -110,9 +121,24 @@ def _check(
             raise WorkFailed(
                 f"the network gives a {type(expected).__name__}; networks that give one tensor can be exported"
             )
-        worst = max(worst, relative_difference(exported(images), expected))
+        found = exported(images)
+        worst = max(worst, relative_difference(found, expected))
+        same.append(found.argmax(1) == expected.argmax(1))
         shapes.append(tuple(images.shape))
-    return tuple(shapes), worst
+    return tuple(shapes), worst, 100 * float(torch.cat(same).double().mean())
+
+
+def _calibration(about: About, N: int, files: Sequence[Path]) -> list[Tensor]:
+    """Batches of N of every second image; noise without images.
+
+    Raises:
+        RecalibError: for a single image.
+    """
+    if not files:
+        return batches_of(noise(about.size).calibration, N)
+    if len(files) < 2:
+        raise RecalibError("int8 is calibrated on one half of the images and compared on the other: give two or more")
+    return batches_of(_images(about, files[1::2], len(files[1::2])), N)
 
 
 def relative_difference(found: Tensor, expected: Tensor) -> float:

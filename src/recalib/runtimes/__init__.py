@@ -2,14 +2,27 @@
 
 from recalib.errors import unknown
 from recalib.runtimes.base import DTYPES, Runtime, Session, Settings, Unsupported
-from recalib.runtimes.compile import Compile
+from recalib.runtimes.compile import MAX_AUTOTUNE, NO_LAYOUT, Compile
 from recalib.runtimes.cuda_graph import CudaGraph
 from recalib.runtimes.eager import Eager
-from recalib.runtimes.onnxruntime import OnnxRuntime
-from recalib.runtimes.openvino import OpenVINO
+from recalib.runtimes.onnxruntime import CPU, CUDA, TENSORRT, OnnxRuntime
+from recalib.runtimes.openvino import LatencySession, OpenVINO, ThroughputSession
 from recalib.runtimes.protocol import PROTOCOLS, Protocol, find_protocol
+from recalib.runtimes.tensorrt import TensorRT
 
-_ALL: tuple[Runtime, ...] = (Eager(), CudaGraph(), Compile(), OnnxRuntime(), OpenVINO())
+_ALL: tuple[Runtime, ...] = (
+    Eager(),
+    CudaGraph(),
+    Compile("compile", {}),
+    Compile("compile-max-autotune", MAX_AUTOTUNE),
+    Compile("compile-no-layout", NO_LAYOUT),
+    OnnxRuntime("onnxruntime", CPU),
+    OnnxRuntime("onnxruntime-cuda", CUDA),
+    OnnxRuntime("onnxruntime-tensorrt", TENSORRT),
+    OpenVINO("openvino", LatencySession),
+    OpenVINO("openvino-throughput", ThroughputSession),
+    TensorRT(),
+)
 RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in _ALL}
 
 

@@ -5,13 +5,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from recalib.errors import RecalibError
 from recalib.runtimes.protocol import Protocol
+from recalib.runtimes.samples import Samples
 
 # how a network computes, and what PyTorch holds it in
 DTYPES = {
@@ -19,6 +20,7 @@ DTYPES = {
     "tf32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
+    "int8": torch.float32,
 }
 
 
@@ -35,16 +37,18 @@ class Settings:
         threads: of the CPU, for one forward pass.
         device: where PyTorch runs; other runtimes use the CPU if they know no such device.
         protocol: what is inside the timed region.
+        samples: what int8 is calibrated on, of the example's H and W; None for noise.
     """
 
     precision: str
     threads: int
     device: torch.device
     protocol: Protocol
+    samples: Samples | None = None
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision as PyTorch's type."""
+        """What PyTorch holds the network in; int8 is made of float32."""
         return DTYPES[self.precision]
 
     @property
@@ -59,28 +63,46 @@ class Session(ABC):
     Attributes:
         device: ``"cpu"`` or ``"cuda"``.
         layout: of the feature maps: ``"channels_last"``, ``"contiguous"`` or ``"runtime's own"``.
+        in_flight: requests that are worked on at the same time.
+        batches: forward passes in one `run`; the timer divides by it.
         asynchronous: whether `run` returns when the work is queued on PyTorch's current stream, not when it is done.
         setup_s: seconds that the runtime took to make the network ready and to run it for the first time.
     """
 
     device: str = "cpu"
     layout: str = "runtime's own"
+    in_flight: int = 1
+    batches: int = 1
     asynchronous: bool = False
     setup_s: float = 0.0
 
     @abstractmethod
     def run(self) -> None:
-        """One forward pass."""
+        """One forward pass, or `batches` of them."""
 
     @abstractmethod
     def output(self) -> Tensor:
         """What the last `run` gave, on the CPU."""
 
+    def infer(self, images: Tensor) -> Tensor:
+        """What other images give; not to be timed, and not there where a session only times something.
+
+        Args:
+            images: of the example's shape, float32, on the CPU; they may stay in the example's place.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no other images")
+
 
 class Runtime(ABC):
-    """Something that runs networks; `recalib.runtimes.RUNTIMES` lists them by name."""
+    """Something that runs networks; `recalib.runtimes.RUNTIMES` lists them by name.
 
-    name: ClassVar[str]
+    Attributes:
+        name: as commands take it.
+        tried: False where the authors had no machine to run it on; commands say so.
+    """
+
+    name: str
+    tried: bool = True
 
     @property
     def target(self) -> str:

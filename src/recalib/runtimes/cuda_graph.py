@@ -43,6 +43,7 @@ class CudaGraph(Runtime):
     """PyTorch's eager mode as a CUDA graph."""
 
     name = "cuda_graph"
+    tried = False
 
     @property
     def target(self) -> str:

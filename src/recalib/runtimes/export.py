@@ -1,13 +1,23 @@
 """ONNX, the form that the other runtimes read: a network is exported once for all of them."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 ONNX_PACKAGES = ("onnx", "onnxscript")
-_exported: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], bytes]] = WeakKeyDictionary()
+_made: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Any]] = WeakKeyDictionary()
+
+
+def once(model: nn.Module, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
+    """What `make` gives, made once for a model and a key and kept for as long as the model lives."""
+    known = _made.setdefault(model, {})
+    if key not in known:
+        known[key] = make()
+    return known[key]
 
 
 def to_onnx(model: nn.Module, example: Tensor) -> bytes:
@@ -20,11 +30,8 @@ def to_onnx(model: nn.Module, example: Tensor) -> bytes:
         model: in evaluation mode.
         example: an input; its precision is the model's.
     """
-    known = _exported.setdefault(model, {})
-    key = (tuple(example.shape), example.dtype)
-    if key not in known:
-        known[key] = _export(model, example)
-    return known[key]
+    network: bytes = once(model, ("onnx", tuple(example.shape), example.dtype), lambda: _export(model, example))
+    return network
 
 
 def _export(model: nn.Module, example: Tensor) -> bytes:

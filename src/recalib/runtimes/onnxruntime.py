@@ -1,20 +1,77 @@
-"""ONNX Runtime on a CPU or, where its CUDA provider is installed, a GPU."""
+"""ONNX Runtime: on the CPU, on an NVIDIA GPU, or through TensorRT, by execution provider."""
 
-import copy
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recalib.runtimes.base import Runtime, Session, Settings, Unsupported, not_installed
-from recalib.runtimes.export import ONNX_PACKAGES, to_onnx
+from recalib.runtimes.base import Runtime, Session, Settings, Unsupported, not_installed, require_precision
+from recalib.runtimes.cache import cache_folder
+from recalib.runtimes.export import ONNX_PACKAGES
+from recalib.runtimes.quantize import Activations, onnx_in
+
+
+@dataclass(frozen=True)
+class Provider:
+    """What computes in ONNX Runtime.
+
+    Attributes:
+        name: ONNX Runtime's own.
+        device: ``"cpu"`` or ``"cuda"``.
+        precisions: those that it computes in, each with the provider's options for it.
+        activations: of int8.
+    """
+
+    name: str
+    device: str
+    precisions: Mapping[str, Mapping[str, Any]]
+    activations: Activations = "int8"
+
+    def options(self, precision: str, network: bytes) -> dict[str, Any]:
+        """What ONNX Runtime is told to run a network in a precision."""
+        return dict(self.precisions[precision])
+
+
+class TensorRTProvider(Provider):
+    """Builds engines, which takes minutes, and keeps them."""
+
+    def options(self, precision: str, network: bytes) -> dict[str, Any]:
+        """Engines in a folder of the network's own: ONNX Runtime names them by the graph, whatever the weights."""
+        folder = cache_folder("onnxruntime-tensorrt")
+        engines = folder / hashlib.sha256(network).hexdigest()[:32]
+        return {
+            **self.precisions[precision],
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(engines),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(folder),
+        }
+
+
+CPU = Provider("CPUExecutionProvider", "cpu", {"fp32": {}, "int8": {}}, "uint8")
+# TF32 is the provider's default; its int8 would be float32 between Q/DQ nodes
+CUDA = Provider("CUDAExecutionProvider", "cuda", {"fp32": {"use_tf32": "0"}, "tf32": {"use_tf32": "1"}, "fp16": {}})
+# TensorRT takes TF32 for float32, and the provider has no option against it
+TENSORRT = TensorRTProvider(
+    "TensorrtExecutionProvider",
+    "cuda",
+    {"tf32": {}, "fp16": {"trt_fp16_enable": "1"}, "int8": {"trt_int8_enable": "1"}},
+)
 
 
 class OnnxSession(Session):
-    """An ONNX Runtime session with its input and output bound, or, in the paper's protocol, copied."""
+    """An ONNX Runtime session with its input and output bound, or, in the paper's protocol, copied.
 
-    def __init__(self, network: bytes, example: Tensor, settings: Settings) -> None:
+    Raises:
+        Unsupported: where ONNX Runtime would run it on another provider than the one that was asked for.
+    """
+
+    def __init__(self, network: bytes, example: Tensor, settings: Settings, provider: Provider) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -23,10 +80,13 @@ class OnnxSession(Session):
         # without it, worker threads of the session that ran before keep spinning on this one's cores: interleaved
         # sessions then take up to four times as long as one alone (ResNet-18, 2 cores: 29 instead of 8 ms)
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        self.device = "cuda" if _on_gpu(settings.device) else "cpu"
-        provider = "CUDAExecutionProvider" if self.device == "cuda" else "CPUExecutionProvider"
-        self._session = ort.InferenceSession(network, options, providers=[provider])
-        self._input = {self._session.get_inputs()[0].name: example.to(_dtype(settings)).numpy()}
+        chosen = (provider.name, provider.options(settings.precision, network))
+        self._session = ort.InferenceSession(network, options, providers=[chosen])
+        if self._session.get_providers()[0] != provider.name:  # it falls back with no more than a warning
+            raise Unsupported(f"onnxruntime could not start its {provider.name}: CUDA, cuDNN or TensorRT is missing")
+        self.device = provider.device
+        self._dtype = settings.dtype
+        self._input = {self._session.get_inputs()[0].name: example.to(settings.dtype).numpy()}
         self._binding: Any = self._bind(ort) if settings.protocol.bound else None
         self._output: np.ndarray
 
@@ -48,36 +108,56 @@ class OnnxSession(Session):
         """What the last `run` gave, on the CPU."""
         return torch.from_numpy(self._output if self._binding is None else self._binding.copy_outputs_to_cpu()[0])
 
+    def infer(self, images: Tensor) -> Tensor:
+        """The output for other images, which are copied."""
+        (output,) = self._session.run(None, dict.fromkeys(self._input, images.to(self._dtype).numpy()))
+        return torch.from_numpy(output)
+
 
 class OnnxRuntime(Runtime):
-    """ONNX Runtime."""
+    """ONNX Runtime.
 
-    name = "onnxruntime"
+    Args:
+        name: of the runtime.
+        provider: what computes.
+    """
+
+    def __init__(self, name: str, provider: Provider) -> None:
+        self.name = name
+        self.tried = provider.device == "cpu"
+        self._provider = provider
+
+    @property
+    def target(self) -> str:
+        """Providers share ONNX Runtime's own fusions."""
+        return "onnxruntime"
 
     def missing(self) -> str | None:
-        """Whether it and the exporter are installed."""
-        return not_installed(("onnxruntime", *ONNX_PACKAGES), "runtimes")
+        """Whether it, its provider and the exporter are installed, and the provider's device is there."""
+        if absent := not_installed(("onnxruntime", *ONNX_PACKAGES), "runtimes"):
+            return absent
+        if self._provider.name not in _installed_providers():
+            return f"the installed onnxruntime has no {self._provider.name}: {_INSTALL_GPU}"
+        if self._provider.device == "cuda" and not torch.cuda.is_available():
+            return f"{self.name} needs an NVIDIA GPU"
+        return None
 
     def translate(self, model: nn.Module, example: Tensor, settings: Settings) -> bytes:
-        """The network as ONNX; half precision is a property of the file."""
-        dtype = _dtype(settings)
-        if dtype == torch.float32:
-            return to_onnx(model, example)
-        return to_onnx(copy.deepcopy(model).to(dtype), example.to(dtype))
+        """The network as ONNX; half precision and int8 are properties of the file."""
+        require_precision(self.name, settings, self._provider.precisions)
+        return onnx_in(model, example, settings, self._provider.activations)
 
     def load(self, network: bytes, example: Tensor, settings: Settings) -> Session:
         """A session of ONNX Runtime's own."""
-        return OnnxSession(network, example, settings)
+        return OnnxSession(network, example, settings, self._provider)
 
 
-def _on_gpu(device: torch.device) -> bool:
+# both packages install the module onnxruntime: one replaces the other's files
+_INSTALL_GPU = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
+
+
+@functools.cache
+def _installed_providers() -> tuple[str, ...]:
     import onnxruntime as ort
 
-    return device.type == "cuda" and "CUDAExecutionProvider" in ort.get_available_providers()
-
-
-def _dtype(settings: Settings) -> torch.dtype:
-    supported = (torch.float32, torch.float16) if _on_gpu(settings.device) else (torch.float32,)
-    if settings.dtype not in supported or settings.tf32:
-        raise Unsupported(f"onnxruntime has no {settings.precision} convolutions on this device; use --precision fp32")
-    return settings.dtype
+    return tuple(ort.get_available_providers())

@@ -23,7 +23,7 @@ class Sample(NamedTuple):
     """One timed call.
 
     Attributes:
-        latency_ms: until the result is there.
+        latency_ms: until the result is there; milliseconds a forward pass where one call makes many at once.
         enqueue_ms: of these, until the work was queued on a GPU; 0 on a CPU.
     """
 
@@ -60,7 +60,7 @@ def expected_rounds(done: int, seconds: float) -> int:
 
 
 def time_call(session: Session) -> Sample:
-    """Time one forward pass: on a CPU by the wall clock, on a GPU by events on its stream."""
+    """Time one `run`, divided by its forward passes: on a CPU by the wall clock, on a GPU by events on its stream."""
     return _by_events(session) if session.asynchronous else _by_clock(session)
 
 
@@ -80,7 +80,7 @@ def warnings_for(samples: Sequence[Sample]) -> list[str]:
 def _by_clock(session: Session) -> Sample:
     start = time.perf_counter()
     session.run()
-    return Sample((time.perf_counter() - start) * 1e3)
+    return Sample((time.perf_counter() - start) * 1e3 / session.batches)
 
 
 def _by_events(session: Session) -> Sample:

@@ -1,7 +1,7 @@
 """The interface of a file format."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -57,6 +57,19 @@ class Format(ABC):
             dynamic: for any N, H and W instead of those of the example.
             opset: of ONNX; None for the exporter's own choice.
         """
+
+    def quantize(self, path: Path, metadata: Mapping[str, str], batches: Sequence[Tensor]) -> None:
+        """Turn a written file into int8, in its place.
+
+        Args:
+            path: of the file.
+            metadata: as it was written.
+            batches: images of the example's shape to calibrate on.
+
+        Raises:
+            Unsupported: where the format has no int8 here.
+        """
+        raise Unsupported(f"{self.name}: int8 is written to onnx and openvino only")
 
     @abstractmethod
     def read(self, path: Path) -> tuple[Run, dict[str, str]]:

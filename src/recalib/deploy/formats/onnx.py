@@ -1,7 +1,7 @@
 """ONNX: written by PyTorch's exporter, run by ONNX Runtime."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from recalib.deploy.formats.base import Format, Run, dynamic_shapes, unreadable
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runtimes.export import ONNX_PACKAGES
+from recalib.runtimes.quantize import to_qdq
 
 OLDEST, NEWEST = 18, 25  # opsets that the exporter writes
 
@@ -34,6 +35,14 @@ class Onnx(Format):
         proto = to_proto(model, example, dynamic, opset)
         onnx.helper.set_model_props(proto, dict(metadata))
         onnx.checker.check_model(proto)
+        path.write_bytes(proto.SerializeToString())
+
+    def quantize(self, path: Path, metadata: Mapping[str, str], batches: Sequence[Tensor]) -> None:
+        """Q/DQ nodes with uint8 activations, which ONNX Runtime's CPU kernels want."""
+        import onnx
+
+        proto = onnx.load_from_string(to_qdq(path.read_bytes(), batches, "uint8"))
+        onnx.helper.set_model_props(proto, dict(metadata))
         path.write_bytes(proto.SerializeToString())
 
     def read(self, path: Path) -> tuple[Run, dict[str, str]]:

@@ -1,14 +1,17 @@
 """OpenVINO's intermediate representation, made from ONNX."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from recalib.deploy.formats.base import Format, Run, unreadable
 from recalib.deploy.formats.onnx import to_proto
+from recalib.runtimes.base import Unsupported, not_installed
 from recalib.runtimes.export import ONNX_PACKAGES
+from recalib.runtimes.quantize import to_openvino_int8
 
 
 class OpenVINO(Format):
@@ -28,9 +31,20 @@ class OpenVINO(Format):
         import openvino
 
         network = openvino.Core().read_model(to_proto(model, example, dynamic, opset).SerializeToString())
-        for key, value in metadata.items():
-            network.set_rt_info(value, key.split("."))
-        openvino.save_model(network, path, compress_to_fp16=False)
+        _save(network, path, metadata)
+
+    def quantize(self, path: Path, metadata: Mapping[str, str], batches: Sequence[Tensor]) -> None:
+        """By NNCF.
+
+        Raises:
+            Unsupported: without NNCF.
+        """
+        import openvino
+
+        if absent := not_installed(("nncf",), "runtimes"):
+            raise Unsupported(f"int8: {absent}")
+        network = openvino.Core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes())  # not mapped
+        _save(to_openvino_int8(network, batches), path, metadata)
 
     def read(self, path: Path) -> tuple[Run, dict[str, str]]:
         """Compiled for the CPU in float32, on CPUs with bfloat16 too."""
@@ -49,3 +63,11 @@ class OpenVINO(Format):
 
         known = network.get_rt_info("recalib").value if network.has_rt_info("recalib") else {}
         return run, {f"recalib.{key}": str(value) for key, value in known.items()}
+
+
+def _save(network: Any, path: Path, metadata: Mapping[str, str]) -> None:
+    import openvino
+
+    for key, value in metadata.items():
+        network.set_rt_info(value, key.split("."))
+    openvino.save_model(network, path, compress_to_fp16=False)
