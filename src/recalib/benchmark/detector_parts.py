@@ -11,6 +11,12 @@ from torch import Tensor, nn
 
 PROPOSALS, INSTANCES = 1000, 100  # what torchvision's and mmdetection's detectors keep of an image when they are tested
 PARTS = ("transform", "backbone", "neck", "rpn", "roi_heads", "head")
+FAMILIES = ("fasterrcnn", "maskrcnn", "retinanet", "ssd512")
+
+
+def is_detector(name: str) -> bool:
+    """Whether a name is meant for `recalib.detection.detectors.build_detector`, not for a classifier."""
+    return name.startswith(FAMILIES)
 
 
 class FixedWork(nn.Module):
