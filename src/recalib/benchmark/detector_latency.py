@@ -51,7 +51,11 @@ def _drawn(shape: torch.Size, device: torch.device) -> Tensor:
 def with_deployed_backbone(detector: nn.Module, images: int, height: int, width: int) -> nn.Module:
     """A copy of a detector whose backbone went through `recalib.deploy`, for images of this size."""
     copied: Any = copy.deepcopy(detector).eval()
-    copied.backbone.body = deploy(copied.backbone.body, (images, 3, height, width))
+    size = (images, 3, height, width)
+    if hasattr(copied.backbone, "fpn"):
+        copied.backbone.body = deploy(copied.backbone.body, size)
+    else:
+        copied.backbone = deploy(copied.backbone, size)
     return copied
 
 

@@ -22,7 +22,8 @@ from recalib.benchmark.sizes import parse_size, sides
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import progress_bar, stoppable
-from recalib.detection.detectors import build_detector
+from recalib.detection.detectors import DETECTORS, build_detector
+from recalib.errors import unknown
 from recalib.runtimes import Settings, find_protocol
 from recalib.runtimes.machine import best_device, describe
 from recalib.runtimes.timer import FEWEST_FOR_AN_INTERVAL
@@ -62,6 +63,9 @@ def main(argv: list[str]) -> int:
     check_numbers(
         threads=(args.threads, 1), rounds=(args.rounds, FEWEST_FOR_AN_INTERVAL), batches=(min(args.batches), 1)
     )
+    for model in args.models:
+        if model not in DETECTORS:
+            raise unknown("detector", model, DETECTORS)
     sizes, modules = [sides(parse_size(size)) for size in args.sizes], module_names(args.modules)
     settings = Settings("fp32", args.threads or torch.get_num_threads(), best_device(), find_protocol("clean"))
     machine = describe(settings) | {"protocol": "detector parts"}
