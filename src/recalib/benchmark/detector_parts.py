@@ -1,6 +1,5 @@
 """A detector's backbone, neck and heads: what each costs, and how long each takes."""
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -104,11 +103,6 @@ def parts_latency(
     finally:
         detector.train(was_training)
     return times
-
-
-def medians(times: dict[str, list[float]]) -> dict[str, float]:
-    """Median of each part; they add up to nearly the median of the total."""
-    return {part: statistics.median(values) for part, values in times.items()}
 
 
 def _one_call(detector: nn.Module, images: list[Tensor]) -> dict[str, float]:
