@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +65,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run `recalib latency`; returns the exit status."""
-    if any(map(is_detector, argv)):
+    if any(map(is_detector, takewhile(lambda word: not word.startswith("-"), argv))):
         from recalib.cli import detector_latency
 
         return detector_latency.main(argv)
