@@ -181,3 +181,14 @@ def test_predict_says_which_image_is_none(data, checkpoint, tmp_path, capsys, mo
     monkeypatch.chdir(tmp_path)
     assert detect("predict", *images, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu") == 2
     assert message in capsys.readouterr().err
+
+
+def test_predict_animates_what_a_run_watched(tmp_path, capsys):
+    (tmp_path / "run" / "watch").mkdir(parents=True)
+    for epoch, shade in enumerate((0, 100, 200)):
+        Image.new("RGB", (64, 48), (shade, 0, 0)).save(tmp_path / "run" / "watch" / f"epoch_{epoch:04}.png")
+    words = ["--checkpoint", str(tmp_path / "run"), "--watch-training", "--out", str(tmp_path / "pictures")]
+    assert main(["detect", "predict", *words]) == 0
+    with Image.open(tmp_path / "pictures" / "training.gif") as animated:
+        assert (animated.n_frames, animated.size) == (3, (64, 48))
+    assert "training.gif: 3 epochs" in capsys.readouterr().out.replace("\n", "")

@@ -7,7 +7,7 @@ from torch import nn
 
 from recalib.data.detection_data import open_detection
 from recalib.detection.average_precision import average_precision
-from recalib.detection.evaluation import detect, evaluate, summary
+from recalib.detection.evaluation import detect, evaluate, joined, summary
 from recalib.detection.results import read_results
 from recalib.errors import RecalibError
 
@@ -123,3 +123,16 @@ def test_a_result_file_that_is_no_list_is_refused(squares, tmp_path):
     file.write_text("{}")
     with pytest.raises(RecalibError, match="should be a list of detections"):
         read_results(file, open_detection(squares).annotations)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_shares_of_the_images_join_to_the_whole(squares, world):
+    dataset = open_detection(squares, masks=True)
+    (squares / "val2017" / "5.png").write_bytes(b"broken")
+    whole = detect(Knowing(dataset), dataset)
+    parts = []
+    for rank in range(world):
+        model = Knowing(dataset)
+        parts.append(detect(model, dataset, share=(rank, world)))
+    assert [len(found["bbox"]) for found, _ in parts] == [0, 1, 0][:world]
+    assert joined(parts, dataset) == whole

@@ -1,6 +1,5 @@
 """A detector's backbone, neck and heads: what each costs, and how long each takes."""
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,12 @@ from torch import Tensor, nn
 
 PROPOSALS, INSTANCES = 1000, 100  # what torchvision's and mmdetection's detectors keep of an image when they are tested
 PARTS = ("transform", "backbone", "neck", "rpn", "roi_heads", "head")
+FAMILIES = ("fasterrcnn", "maskrcnn", "retinanet", "ssd512")
+
+
+def is_detector(name: str) -> bool:
+    """Whether a name is meant for `recalib.detection.detectors.build_detector`, not for a classifier."""
+    return name.startswith(FAMILIES)
 
 
 class FixedWork(nn.Module):
@@ -98,11 +103,6 @@ def parts_latency(
     finally:
         detector.train(was_training)
     return times
-
-
-def medians(times: dict[str, list[float]]) -> dict[str, float]:
-    """Median of each part; they add up to nearly the median of the total."""
-    return {part: statistics.median(values) for part, values in times.items()}
 
 
 def _one_call(detector: nn.Module, images: list[Tensor]) -> dict[str, float]:

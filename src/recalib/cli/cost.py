@@ -12,6 +12,7 @@ from torch import nn
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from recalib.benchmark.cost import Cost, Counts, cost
+from recalib.benchmark.detector_parts import FixedWork, is_detector
 from recalib.benchmark.units import binary, si
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
     write_json(args.json, {"cells": [_cell(args, module, size, found) for module, (size, found) in costs.items()]})
     console, text = Console(), binary if args.binary else si
     console.print(_totals(args, costs, text))
-    for module, (_, found) in costs.items() if args.modules or _is_detector(args.model) else ():
+    for module, (_, found) in costs.items() if args.modules or is_detector(args.model) else ():
         console.print(_parts(f"{args.model}, {module}", found, text, args.modules))
     return 0
 
@@ -73,7 +74,7 @@ def _costs(args: Arguments) -> Iterator[tuple[str, tuple[Size, Cost]]]:
     options: dict[str, Any] = {} if args.kernel_size is None else {"kernel_size": args.kernel_size}
     for module in dict.fromkeys((BASELINE, *args.attention)):
         network, usual = (
-            _detector(args, module, options) if _is_detector(args.model) else _network(args, module, options)
+            _detector(args, module, options) if is_detector(args.model) else _network(args, module, options)
         )
         size = args.size or usual
         yield module, (size, cost(network, (args.batch, 3, size[0], size[-1]), convention=args.convention))
@@ -86,12 +87,7 @@ def _network(args: Arguments, module: str, options: dict[str, Any]) -> tuple[nn.
     return network, (32,) if isinstance(network, CifarResNet) else (224,)
 
 
-def _is_detector(name: str) -> bool:
-    return name.startswith(("fasterrcnn", "maskrcnn", "retinanet", "ssd512"))
-
-
 def _detector(args: Arguments, module: str, options: dict[str, Any]) -> tuple[nn.Module, Size]:
-    from recalib.benchmark.detector_parts import FixedWork
     from recalib.detection.detectors import build_detector
 
     attention = None if module == BASELINE else module

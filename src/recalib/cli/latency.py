@@ -3,6 +3,7 @@
 import shlex
 import sys
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from recalib.benchmark.advice import advise
 from recalib.benchmark.compare import MODULES
+from recalib.benchmark.detector_parts import is_detector
 from recalib.benchmark.grid import Grid, latency
 from recalib.benchmark.results import read_results
 from recalib.benchmark.runner import Comparison
@@ -38,7 +40,8 @@ class Arguments:
     """
 
     models: Annotated[Positional[tuple[str, ...]], arg(name="model", metavar="MODEL [MODEL ...]")]
-    """Networks: timm's names, torchvision:NAME, cifar_resnetN."""
+    """Networks: timm's names, torchvision:NAME, cifar_resnetN; or detectors such as fasterrcnn_resnet50_fpn, which are
+    timed part by part and have flags of their own: recalib latency fasterrcnn_resnet50_fpn --help."""
     modules: tuple[str, ...] = MODULES
     """Attention modules; the plain network always runs."""
     sizes: tuple[str, ...] = ("224",)
@@ -74,6 +77,10 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run `recalib latency`; returns the exit status."""
+    if any(map(is_detector, takewhile(lambda word: not word.startswith("-"), argv))):
+        from recalib.cli import detector_latency
+
+        return detector_latency.main(argv)
     args = parse(Arguments, argv, "recalib latency", config=(FlagCreatePairsOff,))
     runtimes = tuple(RUNTIMES) if args.runtimes == ("all",) else args.runtimes
     grid = Grid(

@@ -1,19 +1,23 @@
 """A detector on a data set: its detections, and their average precision."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
+from recalib.data import Share
 from recalib.data.annotations import Annotations, only
 from recalib.data.detection_data import DetectionDataset, Target
 from recalib.detection.average_precision import IouType, Result, average_precision
 from recalib.detection.results import results_of
 from recalib.errors import RecalibError
+
+Detections = tuple[dict[IouType, list[Result]], Annotations]  # what was found, and what there is in the same images
 
 
 def evaluate(
@@ -58,7 +62,8 @@ def detect(
     classes: Sequence[str] | None = None,
     batch: int = 1,
     workers: int = 0,
-) -> tuple[dict[IouType, list[Result]], Annotations]:
+    share: Share = (0, 1),
+) -> Detections:
     """What a detector finds in every image that can be read, in COCO's result format, and what there is in these.
 
     Args:
@@ -68,18 +73,20 @@ def detect(
         classes: names of the model's labels, where they may be in another order than those of the data set.
         batch: images at a time.
         workers: processes that read images.
+        share: this process, and how many there are: of the images it takes one in so many; see `joined`.
 
     Raises:
         RecalibError: where the model and the data set have different classes.
     """
     category_ids = _category_ids(dataset, classes or dataset.classes)
     was_training, device = model.training, next(model.parameters()).device
-    loader: DataLoader[Any] = DataLoader(dataset, batch, num_workers=workers, collate_fn=_listed)
+    own = Subset(dataset, range(share[0], len(dataset), share[1]))
+    loader: DataLoader[Any] = DataLoader(own, batch, num_workers=workers, collate_fn=_listed)
     found: dict[IouType, list[Result]] = {name: [] for name in iou_types}
     read: set[int] = set()
     model.eval()
     try:
-        for images, targets in _shown(loader):
+        for images, targets in _shown(loader) if share[0] == 0 else loader:
             dataset.note(targets)
             there = [(image, t["image_id"]) for image, t in zip(images, targets, strict=True) if "instead_of" not in t]
             read.update(image_id for _, image_id in there)
@@ -89,6 +96,15 @@ def detect(
     finally:
         model.train(was_training)
     return found, only(dataset.annotations, read)
+
+
+def joined(parts: Sequence[Detections], dataset: DetectionDataset) -> Detections:
+    """What `detect` would have returned for all images, from what it returned for each share of them."""
+    first, _ = parts[0]
+    found = {
+        name: sorted(chain(*(part[name] for part, _ in parts)), key=lambda each: each["image_id"]) for name in first
+    }
+    return found, only(dataset.annotations, {image["id"] for _, truth in parts for image in truth.images})
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from recalib.attention import param_groups
 from recalib.data import seed_for
 from recalib.data.detection_data import DetectionDataset
 from recalib.detection.average_precision import IouType
-from recalib.detection.evaluation import evaluate
+from recalib.detection.evaluation import detect, joined, summary
 from recalib.detection.feed import Batch, Feed
 from recalib.detection.recipes import Recipe
 from recalib.detection.style import Adversarial
@@ -132,10 +132,15 @@ class Training:
         return metrics
 
     def evaluate(self) -> dict[str, float]:
-        """COCO's average precisions on the test set; the first process works, the others wait for its result."""
-        first = self.fabric.is_global_zero
-        own = _numbers(evaluate(self.detector, self.test, iou_types=self.iou_types)) if first else {}
-        metrics: dict[str, float] = self.fabric.broadcast(own)
+        """COCO's average precisions on the test set: each process detects in its share of it, the first one scores."""
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        self._take_statistics()
+        own = detect(self.detector, self.test, iou_types=self.iou_types, share=(rank, world))
+        parts = [own] * world
+        if world > 1:
+            torch.distributed.all_gather_object(parts, own)
+        figures = _numbers(summary(*joined(parts, self.test))) if rank == 0 else {}
+        metrics: dict[str, float] = self.fabric.broadcast(figures)
         return metrics
 
     def check(self) -> None:
@@ -154,6 +159,11 @@ class Training:
             return flag
         raised: Any = self.fabric.all_reduce(torch.tensor(float(flag), device=self.fabric.device), reduce_op="sum")
         return bool(raised)
+
+    def _take_statistics(self) -> None:
+        """Give every process the first one's norms: each has added its own batch to them in the last step."""
+        for buffer in self.network.buffers() if self.fabric.world_size > 1 else ():
+            torch.distributed.broadcast(buffer, 0)
 
     def _step(self, batch: Batch) -> None:
         for group in self.optimizer.param_groups:
