@@ -133,3 +133,9 @@ def test_a_file_without_cells_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(RecalibError, match="recalib compare or latency wrote"):
         read_results([tmp_path / "x.json"])
+
+
+def test_a_network_measured_along_as_a_reference_is_not_taken():
+    cells = [cell(model="resnet18"), cell(model="resnet34")]
+    assert recommend(cells, Budget(latency=100.0), among=["resnet18"]).best.cell["model"] == "resnet18"
+    assert recommend(cells, Budget(latency=100.0)).best.cell["model"] == "resnet34"

@@ -123,6 +123,7 @@ def recommend(
     *,
     own: dict[tuple[str, str], Accuracy] | None = None,
     memory: Callable[[Cell], float] | None = None,
+    among: Sequence[str] | None = None,
 ) -> Recommendation:
     """Choose from measured networks by a stated rule.
 
@@ -135,11 +136,12 @@ def recommend(
         budget: what the network may cost.
         own: accuracies of the user's own runs, by (model, module).
         memory: bytes that a cell's network needs; asked only where the budget limits them.
+        among: the models to choose from; others, measured along as references, are not taken. None for all.
 
     Raises:
         WorkFailed: where nothing was measured, nothing has a known accuracy, or nothing is within the budget.
     """
-    fastest = _fastest_forms(cells)
+    fastest = {key: cell for key, cell in _fastest_forms(cells).items() if among is None or key[0] in among}
     mine = {key: accuracy for key, accuracy in (own or {}).items() if key in fastest}
     axis = mine if len(mine) > 1 else {key: known for key in fastest if (known := published_accuracy(*key))}
     candidates = [

@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
     models = [name for given in args.models for name in FAMILIES.get(given, (given,))]
     own = {} if args.runs is None else own_accuracies(args.runs)
     cells = _cells(args, wanted(models, args.modules, own))
-    chosen = recommend(cells, budget, own=own, memory=memory_bytes)
+    chosen = recommend(cells, budget, own=own, memory=memory_bytes, among=models)
     for line in chosen.lines:
         Console().print(f"- {line}", highlight=False, markup=False, soft_wrap=True)
     write_json(args.json, _as_json(chosen, args, budget))
