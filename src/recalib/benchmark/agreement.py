@@ -135,12 +135,12 @@ def agreement(session: Session, samples: Samples, expected: Tensor, N: int) -> d
 
 def notes(cells: Sequence[Cell]) -> list[str]:
     """What was found, in a line a runtime and precision, with what it was found on."""
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
     for cell in cells:
         if cell.agreement is not None:
             one = cell.agreement
             groups.setdefault((cell.precision, cell.runtime, one["source"], one["weights"]), []).append(one)
-    return [_note(*key, found) for key, found in groups.items()]
+    return [_note(*key, found=found) for key, found in groups.items()]
 
 
 def _note(precision: str, runtime: str, source: str, weights: str, found: list[dict[str, Any]]) -> str:

@@ -60,7 +60,7 @@ def progress_bar(check: Callable[[], None]) -> Iterator[Progress]:
 
 
 def print_notes(console: Console, cells: Sequence[Cell]) -> None:
-    """Say why cells were not measured, how far reduced precisions are from float32, and what nobody has tried."""
+    """Say why cells were not measured, how far reduced precisions are from float32, and what was never tried."""
     reasons = dict.fromkeys(f"{one.runtime}: {one.status}: {one.message}" for one in cells if one.message)
     untried = dict.fromkeys(one.runtime for one in cells if one.status == "ok" and not RUNTIMES[one.runtime].tried)
     for line in (*reasons, *(f"{name}: never run by the authors; mind what it says" for name in untried)):

@@ -13,7 +13,10 @@ import torch
 
 from recalib.runtimes.base import Settings
 
-LIBRARIES = ("recalib", "torch", "torchvision", "timm", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino")
+LIBRARIES = (
+    "recalib", "torch", "torchvision", "timm", "numpy", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino",
+    "nncf", "tensorrt",
+)  # fmt: skip
 
 
 def best_device() -> torch.device:
