@@ -104,16 +104,14 @@ class WeightsAndBiases:
 
     def __init__(self, folder: Path, config: Mapping[str, Any], _step: int | None) -> None:
         wandb = importlib.import_module(self.module)
-        name = folder / "wandb-id"
-        if not name.exists():
-            write_text(name, uuid4().hex[:8])
+        known = folder / "wandb-id"
+        if not known.exists():
+            write_text(known, uuid4().hex[:8])
         for before in folder.glob("wandb/offline-run-*"):
             shutil.rmtree(before)
-        id_, project = name.read_text(), "recalib"
+        about = {"project": "recalib", "name": folder.name, "config": dict(config), "dir": str(folder)}
         try:
-            self.run = wandb.init(
-                project=project, name=folder.name, id=id_, dir=str(folder), config=dict(config), resume="allow"
-            )
+            self.run = wandb.init(**about, id=known.read_text(), resume="allow")
         except wandb.Error as error:
             reason = str(error).splitlines()[0]
             raise RecalibError(f"--track wandb: {reason} WANDB_MODE=offline needs no account") from None

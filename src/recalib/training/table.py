@@ -12,7 +12,7 @@ from recalib.runs import read_config, read_metrics
 
 Mark = Literal["best", "close", ""]
 
-# what two networks of a table may differ in, and what never decides a result
+# settings that make another row of the table, or another run of one; the others make another recipe
 _VARIED = {"model", "attention", "options", "identity", "seed"}
 
 
