@@ -14,8 +14,8 @@ import torch
 from recalib.runtimes.base import Settings
 
 LIBRARIES = (
-    "recalib", "torch", "torchvision", "timm", "numpy", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino",
-    "nncf", "tensorrt",
+    "recalib", "torch", "torchvision", "timm", "numpy", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu",
+    "openvino", "nncf", "tensorrt",
 )  # fmt: skip
 
 
