@@ -120,9 +120,8 @@ RECIPES = {
     "coco-1x": _COCO,
     "coco-2x": replace(_COCO, epochs=24, milestones=(16, 22)),
     # Klomp et al. 2023, section 4.4: ScratchDet's ssd512_scratchdet_coco.py (3e-2, 20 images a GPU, warm-up of 500
-    # steps from a third), 20 epochs. Not stated: the number of GPUs (8, as mmdetection's rates assume), where the
-    # rate falls (at the shares of ScratchDet's 84 epochs: 38, 70, 80) and whether epochs repeat the data 5 times as
-    # ScratchDet's do
+    # steps from a third), 20 epochs. Not stated: the number of GPUs (8, as mmdetection assumes), where the rate falls
+    # (at the shares of ScratchDet's 84 epochs: 38, 70, 80) and whether epochs repeat the data 5 times as its own do
     "scratchdet-bdd": Recipe(
         model="ssd512_resnet34", epochs=20, batch=160, lr=0.03, lr_batch=160, weight_decay=5e-4,
         milestones=(9, 17, 19), warmup_from=1 / 3, augment="ssd",
