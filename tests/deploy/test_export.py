@@ -112,7 +112,7 @@ def test_int8_is_calibrated_and_compared_on_different_images_and_keeps_the_metad
     assert 1e-4 < relative_difference(read.network(images), in_float64(classifier.network, images)) < 0.5
     weights = path.with_suffix(".bin" if to == "openvino" else ".onnx")
     parameters = sum(one.numel() for one in classifier.network.parameters())
-    assert weights.stat().st_size < 2 * parameters
+    assert weights.stat().st_size < 3 * parameters  # float32 alone takes 4, without the graph
     with pytest.raises(RecalibError, match="give two or more"):
         export(classifier.network, path, about, to=to, precision="int8", files=files[:1])
 
