@@ -128,7 +128,7 @@ RECIPES = {
     ),
     # ours: the first eight images by heart, from random weights, in minutes on a CPU: does everything work?
     "overfit": Recipe(
-        model="fasterrcnn_resnet18_fpn", norms="group", limit=8, repeat=12, epochs=4, batch=2,
+        model="fasterrcnn_resnet18_fpn", norms="group", limit=8, repeat=20, epochs=4, batch=2,
         optimizer="adamw", lr=3e-4, lr_batch=2, milestones=(3,), warmup=20, augment="none", min_size=256, max_size=448,
         proposals=200, regions=64,
     ),
