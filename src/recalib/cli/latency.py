@@ -26,6 +26,7 @@ from recalib.report.page import main_setting
 from recalib.runtimes import RUNTIMES
 
 FILE = "latency.jsonl"
+MOST_ON_A_TERMINAL = 120  # cells; of more, those of one setting are printed, and the page has all
 
 
 @dataclass
@@ -123,7 +124,7 @@ def _announce(groups: int, cells: int, seconds: float) -> None:
 def _show(found: Comparison, out: Path, command: str) -> None:
     console = Console()
     cells = found.to_dict()["cells"]
-    console.print(terminal_table(cells, found.machine))
+    console.print(terminal_table(cells if len(cells) <= MOST_ON_A_TERMINAL else main_setting(cells), found.machine))
     print_notes(console, found.cells)
     done = sum(cell.status == "ok" for cell in found.cells)
     console.print(f"{done} of {len(cells)} cells measured: {out / FILE}", highlight=False, markup=False, soft_wrap=True)
