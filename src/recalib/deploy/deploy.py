@@ -8,8 +8,10 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
+from recalib.deploy.forms import Form, form_by_rule, forms_of
 from recalib.deploy.graph import finish, simplify, trace
-from recalib.deploy.rewrite import Site, Target, find_sites, gate_first_pays, rewrite, work_in_place
+from recalib.deploy.rewrite import rewrite, work_in_place
+from recalib.deploy.sites import Site, Target, find_sites
 from recalib.errors import RecalibError, WorkFailed, unknown
 
 
@@ -63,7 +65,7 @@ def deploy(
 
 
 def assemble(
-    graph: fx.GraphModule, example: torch.Tensor, target: Target, choices: dict[tuple[int, int], bool]
+    graph: fx.GraphModule, example: torch.Tensor, target: Target, choices: dict[tuple[int, int], Form]
 ) -> fx.GraphModule:
     """The network with every site in its form.
 
@@ -71,10 +73,12 @@ def assemble(
         graph: traced and folded; it is changed.
         example: an input (N, C, H, W).
         target: the runtime.
-        choices: gate first or not, by (channels, H*W) of a site; where it says nothing, the rule decides.
+        choices: a form by (channels, H*W) of a site; where it says nothing that the site can take, the rule decides.
     """
     for site in sites_of(graph, example):
-        rewrite(graph, site, target, choices.get(key(site), gate_first_pays(site)))
+        form = choices.get(key(site))
+        known = form is not None and form in forms_of(site, target)
+        rewrite(graph, site, target, form if known else form_by_rule(site, target, example.device))
     if target == "eager":
         work_in_place(graph)
     return finish(graph).requires_grad_(False)

@@ -21,6 +21,7 @@ def kernel(
     h, weight, bias, scale, shift, residual, y, P, C_IN, C_OUT, RELU: tl.constexpr, PRECISION: tl.constexpr,
     BP: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
+    """BP positions of an image times BC channels: the product, then the epilogue in float32, rounded once."""
     blocks = tl.cdiv(C_OUT, BC)  # channels vary fastest: programs that run together share rows of h
     c = tl.program_id(0) % blocks * BC + tl.arange(0, BC)
     tiles = tl.cdiv(P, BP)
