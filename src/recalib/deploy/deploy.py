@@ -29,7 +29,8 @@ def deploy(
     whole. A part of the network that symbolic tracing cannot see through is copied as it is.
 
     Args:
-        model: any network; it is not changed.
+        model: any network; it is not changed. On a GPU in eager mode some forms run kernels of this package, so a
+            network for a GPU is best deployed there.
         input_size: (N, C, H, W) of the images it will see, (1, 3, 224, 224) by default. The choice of forms depends on
             it, not the function, except for ``"onnxruntime"``, whose form holds for this H and W.
         target: the runtime, ``"eager"``, ``"compile"``, ``"onnxruntime"``, ``"openvino"`` or ``"tensorrt"``.
@@ -77,8 +78,9 @@ def assemble(
     """
     for site in sites_of(graph, example):
         form = choices.get(key(site))
-        known = form is not None and form in forms_of(site, target)
-        rewrite(graph, site, target, form if known else form_by_rule(site, target, example.device))
+        if form is None or form not in forms_of(site, target):
+            form = form_by_rule(site, target, example.device)
+        rewrite(graph, site, target, form)
     if target == "eager":
         work_in_place(graph)
     return finish(graph).requires_grad_(False)
