@@ -314,6 +314,24 @@ def test_every_form_runs_in_half_precision(dtype, form):
             assert relative_error(got, model(x)) < (1e-1 if dtype == torch.bfloat16 else 2e-2)
 
 
+def test_one_attention_module_may_serve_two_convolutions():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.narrow, self.wide = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 16, 1)
+            self.attention = recalib.create_attention("se", 16)
+
+        def forward(self, x):
+            y = self.attention(self.narrow(x))
+            return torch.relu(self.attention(self.wide(y)) + y)
+
+    model = in_play(Shared().double())
+    x = torch.randn(2, 8, 5, 3, dtype=torch.double)
+    for form in ("map", "input", "tail", "epilogue"):
+        with torch.no_grad():
+            assert relative_error(in_form(model, x, form)(x), model(x)) < 1e-9
+
+
 def test_an_addition_that_spreads_its_operand_or_weighs_it_is_no_shortcut():
     class Added(nn.Module):
         def __init__(self, add):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from recalib.deploy.forms import Form, gate_in_weights_pays
 from recalib.deploy.gates import Gate, GateFirst, GateInWeights, Pool, kind, means
-from recalib.deploy.graph import module_of, put_module
+from recalib.deploy.graph import module_of, put_new_module
 from recalib.deploy.sites import Site, Target, is_add, is_relu
 from recalib.deploy.tails import ConvTail, Tail
 
@@ -22,17 +22,13 @@ def rewrite(graph: fx.GraphModule, site: Site, target: Target, form: Form) -> No
         target: the runtime.
         form: one of `forms_of` the site.
     """
-    if form == "tail":
-        _put_whole(graph, site, site.map, Tail(site.attention, site.relu is not None))
-        return
-    if form == "epilogue":
-        assert site.conv is not None
-        gate_of_input = GateFirst(site.attention, site.conv, means)
-        shifts = kind(site.attention) == "shift"
-        tail = ConvTail(gate_of_input, site.conv, shifts, site.relu is not None)
-        _put_whole(graph, site, site.map.all_input_nodes[0], tail)
-        return
-    gate_first = form == "input"
+    if form in ("tail", "epilogue"):
+        _put_whole(graph, site, form)
+    else:
+        _put_gate(graph, site, target, form == "input")
+
+
+def _put_gate(graph: fx.GraphModule, site: Site, target: Target, gate_first: bool) -> None:
     # A variance is taken outside of the blocked layout, so there the map leaves it anyway; and only where a ReLU
     # follows is there a fusion to keep.
     blocked = target == "onnxruntime" and not site.attention.needs_variance and site.relu is not None
@@ -46,20 +42,25 @@ def rewrite(graph: fx.GraphModule, site: Site, target: Target, form: Form) -> No
         source = site.map.all_input_nodes[0]
     else:
         gate, source = Gate(site.attention, pool), site.map
-    name = f"{site.node.target}_gate"
-    put_module(graph, name, gate)
+    name = put_new_module(graph, f"{site.node.target}_gate", gate)
     with graph.graph.inserting_before(site.node):
         operand = graph.graph.call_module(name, (source,))
         if blocked:
-            put_module(graph, f"{name}_spread", Spread(site.attention.channels).to(_like(graph)))
-            operand = graph.graph.call_module(f"{name}_spread", (operand, site.map))
+            spread = put_new_module(graph, f"{name}_spread", Spread(site.attention.channels).to(_like(graph)))
+            operand = graph.graph.call_module(spread, (operand, site.map))
     _integrate(graph.graph, site, operand, target, gate_first)
 
 
-def _put_whole(graph: fx.GraphModule, site: Site, source: fx.Node, tail: nn.Module) -> None:
-    """One module from `source`, and from the shortcut, to the end of the site."""
-    name = f"{site.node.target}_tail"
-    put_module(graph, name, tail)
+def _put_whole(graph: fx.GraphModule, site: Site, form: Form) -> None:
+    """One module from the map, or from the convolution's input, and the shortcut to the end of the site."""
+    relu, source = site.relu is not None, site.map
+    if form == "epilogue":
+        assert site.conv is not None
+        gate, source = GateFirst(site.attention, site.conv, means), site.map.all_input_nodes[0]
+        tail: nn.Module = ConvTail(gate, site.conv, kind(site.attention) == "shift", relu)
+    else:
+        tail = Tail(site.attention, relu)
+    name = put_new_module(graph, f"{site.node.target}_tail", tail)
     nodes = [node for node in (site.relu, site.add, site.node) if node is not None]
     with graph.graph.inserting_before(nodes[0]):
         whole = graph.graph.call_module(name, (source,) if site.add is None else (source, site.residual))
@@ -70,8 +71,8 @@ def _put_whole(graph: fx.GraphModule, site: Site, source: fx.Node, tail: nn.Modu
 
 def _put_in_weights(graph: fx.GraphModule, site: Site, pool: Pool) -> None:
     assert site.conv is not None
-    name = f"{site.node.target}_conv"
-    put_module(graph, name, GateInWeights(GateFirst(site.attention, site.conv, pool), site.conv))
+    whole_conv = GateInWeights(GateFirst(site.attention, site.conv, pool), site.conv)
+    name = put_new_module(graph, f"{site.node.target}_conv", whole_conv)
     with graph.graph.inserting_before(site.node):
         whole = graph.graph.call_module(name, (site.map.all_input_nodes[0],))
     site.node.replace_all_uses_with(whole)
