@@ -6,8 +6,9 @@ import os
 import pytest
 import torch
 import triton.language as tl
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from recalib.ops import gemm_triton
+from recalib.ops import gemm, gemm_triton
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -100,6 +101,28 @@ def test_nan_in_one_position_stays_there_and_survives_the_relu():
     gemm_triton.launch(*operands, y, True)
     assert y[1, :, 2, 4].isnan().all()
     assert int(y.isnan().sum()) == 20
+
+
+def test_the_operator_runs_it(monkeypatch):
+    monkeypatch.setattr(gemm, "_has_kernel", lambda *_: True)
+    operands = drawn(2, 16, 20, 3, 5, torch.float32)
+    y = gemm.recalibrated_conv(*operands, True)
+    torch.testing.assert_close(y.double(), exact(*operands, True), rtol=1e-5, atol=1e-5)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_other_layouts_types_and_shortcuts_are_left_to_torch():
+    with FakeTensorMode(), torch.device("cuda"):
+        h = torch.empty(2, 16, 4, 4).to(memory_format=torch.channels_last)
+        weight, residual = torch.empty(20, 16), torch.empty(2, 20, 4, 4).to(memory_format=torch.channels_last)
+        assert gemm._has_kernel(h, weight, residual)
+        assert gemm._has_kernel(h.half(), weight.half(), None)
+        assert not gemm._has_kernel(h.contiguous(), weight, None)
+        assert not gemm._has_kernel(h, weight, residual.contiguous())
+        assert not gemm._has_kernel(h, weight, residual.half())
+        assert not gemm._has_kernel(h, weight, residual[:, :, :1, :1])
+        assert not gemm._has_kernel(h.double(), weight.double(), None)
+        assert not gemm._has_kernel(h.half(), weight, None)
 
 
 def test_an_empty_batch_launches_nothing():
