@@ -17,6 +17,7 @@ from recalib.attention import Attention
 from recalib.attention.base import linear
 from recalib.deploy.graph import constant
 from recalib.ops import Affine, Moments, moments
+from recalib.ops.contract import wide
 
 Pool = Callable[[Tensor], Tensor]
 
@@ -102,8 +103,8 @@ class GateInWeights(nn.Module):
 
 
 def means(x: Tensor) -> Tensor:
-    """Means (N, C) of a map, summed in float32."""
-    return moments(x).mean
+    """Means (N, C) of a map, summed and kept in at least float32."""
+    return x.mean((2, 3), dtype=None if x.dtype == wide(x.dtype) else wide(x.dtype))  # no copy of a half precision map
 
 
 def tap_means(h: Tensor) -> Tensor:
