@@ -13,9 +13,11 @@ import recalib
 from recalib import RecalibError, attention_names, cifar_resnet, deploy, insert_
 from recalib.attention import Attention
 from recalib.deploy.deploy import assemble, key, sites_of
+from recalib.deploy.forms import form_by_rule, forms_of, forms_to_measure
 from recalib.deploy.gates import GateFirst, GateInWeights, means
 from recalib.deploy.graph import simplify, trace
-from recalib.deploy.rewrite import Spread, gate_first_is_possible
+from recalib.deploy.rewrite import Spread
+from recalib.deploy.tails import ConvTail, Tail
 from recalib.ops import Affine
 
 TARGETS = ["eager", "compile", "onnxruntime", "openvino", "tensorrt"]
@@ -243,9 +245,107 @@ def test_every_choice_of_forms_is_exact(target, batch):
     for name, block in (("ab", "basic"), ("eca", "bottleneck"), ("multi_se", "basic"), ("se", "bottleneck")):
         model = in_play(cifar_resnet(20, block=block, attention=name).double())
         x = torch.randn(batch, 3, 32, 32, dtype=torch.double)
-        for first in (True, False):
-            graph = simplify(trace(model))
-            choices = {key(s): first for s in sites_of(graph, x) if gate_first_is_possible(s)}
-            assert choices
+        sites = sites_of(simplify(trace(model)), x)
+        for form in forms_of(sites[0], target):
+            deployed = assemble(simplify(trace(model)), x, target, {key(site): form for site in sites})
             with torch.no_grad():
-                assert relative_error(assemble(graph, x, target, choices)(x), model(x)) < 1e-9
+                assert relative_error(deployed(x), model(x)) < 1e-9
+
+
+def in_form(model, x, form):
+    graph = simplify(trace(model))
+    return assemble(graph, x, "eager", {key(site): form for site in sites_of(graph, x)})
+
+
+@pytest.mark.parametrize("name", ["ab", "eca", "multi_se", "se"])
+@pytest.mark.parametrize(
+    "build",
+    [lambda: cifar_resnet(20, block="bottleneck"), lambda: timm.create_model("mobilenetv2_100")],
+    ids=["with shortcut and ReLU", "some without"],
+)
+def test_one_operator_takes_convolution_attention_shortcut_and_relu(build, name):
+    model = build().double()
+    insert_(model, name)
+    in_play(model)
+    x = torch.randn(2, 3, 32, 32, dtype=torch.double)
+    deployed = in_form(model, x, "epilogue")
+    assert any(isinstance(module, ConvTail) for module in deployed.modules())
+    assert not any(isinstance(module, Tail) for module in deployed.modules())
+    with torch.no_grad():
+        assert relative_error(deployed(x), model(x)) < 1e-9
+        assert relative_error(copy.deepcopy(deployed)(x[:1]), model(x[:1])) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["gct", "srm", "ge"])
+def test_gates_that_read_the_map_run_through_recalibrate(name):
+    model = cifar_resnet(20, block="bottleneck").double()
+    insert_(model, name)
+    x = torch.randn(2, 3, 32, 32, dtype=torch.double)
+    deployed = in_form(in_play(model), x, "tail")
+    assert sum(isinstance(module, Tail) for module in deployed.modules()) == 6
+    with torch.no_grad():
+        assert relative_error(deployed(x), model(x)) < 1e-9
+
+
+def test_kernels_are_for_eager_mode_on_a_gpu_and_the_epilogue_only_where_it_is_measured():
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+
+    def forms(name, target, device):
+        graph = simplify(trace(cifar_resnet(20, block="bottleneck", attention=name)))
+        site = sites_of(graph, torch.zeros(1, 3, 32, 32))[0]
+        return form_by_rule(site, target, device), forms_to_measure(site, target, device)
+
+    assert forms("se", "eager", gpu) == ("tail", ["map", "input", "tail", "epilogue"])
+    assert forms("srm", "eager", gpu) == ("tail", ["map", "tail"])
+    assert forms("se", "eager", cpu) == ("input", ["map", "input"])
+    assert forms("srm", "compile", gpu) == ("map", ["map"])
+
+
+@pytest.mark.parametrize("form", ["map", "input", "tail", "epilogue"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_every_form_runs_in_half_precision(dtype, form):
+    for name in ("ab", "eca", "multi_se", "se"):
+        model = in_play(cifar_resnet(20, block="bottleneck", attention=name))
+        x = torch.randn(2, 3, 32, 32)
+        deployed = in_form(model, x, form).to(dtype)
+        with torch.no_grad():
+            got = deployed(x.to(dtype))
+            assert got.dtype == dtype
+            assert relative_error(got, model(x)) < (1e-1 if dtype == torch.bfloat16 else 2e-2)
+
+
+def test_one_attention_module_may_serve_two_convolutions():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.narrow, self.wide = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 16, 1)
+            self.attention = recalib.create_attention("se", 16)
+
+        def forward(self, x):
+            y = self.attention(self.narrow(x))
+            return torch.relu(self.attention(self.wide(y)) + y)
+
+    model = in_play(Shared().double())
+    x = torch.randn(2, 8, 5, 3, dtype=torch.double)
+    for form in ("map", "input", "tail", "epilogue"):
+        with torch.no_grad():
+            assert relative_error(in_form(model, x, form)(x), model(x)) < 1e-9
+
+
+def test_an_addition_that_spreads_its_operand_or_weighs_it_is_no_shortcut():
+    class Added(nn.Module):
+        def __init__(self, add):
+            super().__init__()
+            self.conv = nn.Conv2d(8, 16, 1)
+            self.attention = recalib.create_attention("se", 16)
+            self.add = add
+
+        def forward(self, x):
+            return torch.relu(self.add(self.attention(self.conv(x)), self.conv(x)))
+
+    x = torch.randn(2, 8, 5, 3, dtype=torch.double)
+    for add in (lambda u, r: u + r[:, :, :1], lambda u, r: torch.add(u, r, alpha=0.5)):
+        model = in_play(Added(add).double())
+        for form in ("map", "tail", "epilogue"):
+            with torch.no_grad():
+                assert relative_error(in_form(model, x, form)(x), model(x)) < 1e-9

@@ -14,7 +14,7 @@ no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 
 @pytest.mark.parametrize("on", ["interpreter", pytest.param("gpu", marks=no_gpu)])
-@pytest.mark.parametrize("cases", ["triton_cases", "gates_cases"])
+@pytest.mark.parametrize("cases", ["triton_cases", "gates_cases", "gemm_cases"])
 def test_kernels_compute_what_they_say(cases, on):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"} | ({"TRITON_INTERPRET": "1"} if on == "interpreter" else {})
     command = [
@@ -92,3 +92,33 @@ def test_kernels_of_whole_gates_compile_for_hopper(name, tmp_path, monkeypatch):
     source = ASTSource(fn=kernel, signature=signature, constexprs=values)
     options = {"num_warps": 4, "enable_fp_fusion": True}
     assert compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["cubin"]
+
+
+@pytest.mark.parametrize("precision", ["tf32", "ieee"])
+@pytest.mark.parametrize(("type_", "edge", "warps"), [("bf16", 128, 8), ("fp16", 64, 4), ("fp32", 64, 4)])
+def test_a_convolution_with_an_epilogue_spills_no_registers_on_hopper(
+    type_, edge, warps, precision, tmp_path, monkeypatch
+):
+    from triton import compile
+    from triton.backends.compiler import GPUTarget
+    from triton.backends.nvidia.compiler import get_ptxas
+    from triton.compiler import ASTSource
+
+    from recalib.ops.gemm_triton import kernel
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    block = 32 if type_ == "fp32" else 64
+    constants = {"RELU": True, "PRECISION": precision, "BP": edge, "BC": edge, "BK": block}
+    kinds = dict.fromkeys(constants, "constexpr") | dict.fromkeys(("P", "C_IN", "C_OUT"), "i32")
+    kinds |= dict.fromkeys(("scale", "shift"), "*fp32")
+    signature = {argument: kinds.get(argument, f"*{type_}") for argument in kernel.arg_names}
+    values = {(i,): constants[argument] for i, argument in enumerate(kernel.arg_names) if argument in constants}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, a in enumerate(kernel.arg_names) if a not in (*constants, "P")}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=values, attrs=aligned)
+    options = {"num_warps": warps, "num_stages": 3, "enable_fp_fusion": True}
+    ptx = compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+    assert "wgmma" in ptx or (type_, precision) == ("fp32", "ieee")
+    (tmp_path / "kernel.ptx").write_text(ptx)
+    command = [get_ptxas(90).path, "-v", "--gpu-name=sm_90a", tmp_path / "kernel.ptx", "-o", tmp_path / "kernel.cubin"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "0 bytes spill stores, 0 bytes spill loads" in told.stderr

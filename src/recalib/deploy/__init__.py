@@ -1,6 +1,6 @@
 """Inference rewrites and export, for a target runtime."""
 
 from recalib.deploy.deploy import deploy
-from recalib.deploy.rewrite import Target
+from recalib.deploy.sites import Target
 
 __all__ = ["Target", "deploy"]

@@ -8,8 +8,10 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
+from recalib.deploy.forms import Form, form_by_rule, forms_of
 from recalib.deploy.graph import finish, simplify, trace
-from recalib.deploy.rewrite import Site, Target, find_sites, gate_first_pays, rewrite, work_in_place
+from recalib.deploy.rewrite import rewrite, work_in_place
+from recalib.deploy.sites import Site, Target, find_sites
 from recalib.errors import RecalibError, WorkFailed, unknown
 
 
@@ -27,7 +29,8 @@ def deploy(
     whole. A part of the network that symbolic tracing cannot see through is copied as it is.
 
     Args:
-        model: any network; it is not changed.
+        model: any network; it is not changed. On a GPU in eager mode some forms run kernels of this package, so a
+            network for a GPU is best deployed there.
         input_size: (N, C, H, W) of the images it will see, (1, 3, 224, 224) by default. The choice of forms depends on
             it, not the function, except for ``"onnxruntime"``, whose form holds for this H and W.
         target: the runtime, ``"eager"``, ``"compile"``, ``"onnxruntime"``, ``"openvino"`` or ``"tensorrt"``.
@@ -63,7 +66,7 @@ def deploy(
 
 
 def assemble(
-    graph: fx.GraphModule, example: torch.Tensor, target: Target, choices: dict[tuple[int, int], bool]
+    graph: fx.GraphModule, example: torch.Tensor, target: Target, choices: dict[tuple[int, int], Form]
 ) -> fx.GraphModule:
     """The network with every site in its form.
 
@@ -71,10 +74,13 @@ def assemble(
         graph: traced and folded; it is changed.
         example: an input (N, C, H, W).
         target: the runtime.
-        choices: gate first or not, by (channels, H*W) of a site; where it says nothing, the rule decides.
+        choices: a form by (channels, H*W) of a site; where it says nothing that the site can take, the rule decides.
     """
     for site in sites_of(graph, example):
-        rewrite(graph, site, target, choices.get(key(site), gate_first_pays(site)))
+        form = choices.get(key(site))
+        if form is None or form not in forms_of(site, target):
+            form = form_by_rule(site, target, example.device)
+        rewrite(graph, site, target, form)
     if target == "eager":
         work_in_place(graph)
     return finish(graph).requires_grad_(False)

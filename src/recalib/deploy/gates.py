@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from recalib import attention as mechanisms
 from recalib.attention import Attention
+from recalib.attention.base import linear
 from recalib.deploy.graph import constant
 from recalib.ops import Affine, Moments, moments
+from recalib.ops.contract import wide
 
 Pool = Callable[[Tensor], Tensor]
 
@@ -65,8 +67,13 @@ class GateFirst(nn.Module):
         self.bias = constant((weight.double() @ b + bias.double()).to(conv.weight))
 
     def forward(self, h: Tensor) -> Tensor:
-        """Scale or shift of the map that the convolution will make of h."""
-        return behind(self.attention, F.linear(self.pool(h), self.weight, self.bias))[:, :, None, None]
+        """Scale or shift (N, C, 1, 1) of the map that the convolution will make of h."""
+        return self.values(h)[:, :, None, None].to(h.dtype)
+
+    def values(self, h: Tensor) -> Tensor:
+        """The same as (N, C), in the precision of the means."""
+        mean = self.pool(h)
+        return behind(self.attention, F.linear(mean, self.weight.to(mean.dtype), self.bias.to(mean.dtype)))
 
 
 class GateInWeights(nn.Module):
@@ -96,8 +103,8 @@ class GateInWeights(nn.Module):
 
 
 def means(x: Tensor) -> Tensor:
-    """Means (N, C) of a map, summed in float32."""
-    return moments(x).mean
+    """Means (N, C) of a map, summed and kept in at least float32."""
+    return x.mean((2, 3), dtype=None if x.dtype == wide(x.dtype) else wide(x.dtype))  # no copy of a half precision map
 
 
 def tap_means(h: Tensor) -> Tensor:
@@ -219,7 +226,7 @@ def _(attention: mechanisms.SE) -> tuple[Tensor, Tensor]:
 
 @behind.register
 def _(attention: mechanisms.SE, z: Tensor) -> Tensor:
-    return blended(attention, attention.fc2(z.relu()).sigmoid())
+    return blended(attention, linear(attention.fc2, z.relu()).sigmoid())
 
 
 @first_layer.register

@@ -48,6 +48,16 @@ def put_module(graph: fx.GraphModule, name: str, module: nn.Module) -> None:
     setattr(graph.get_submodule(parent), leaf, module)
 
 
+def put_new_module(graph: fx.GraphModule, name: str, module: nn.Module) -> str:
+    """Set a submodule under a dotted name, numbered where a second call of the same module wants one too; that name."""
+    taken, free, number = dict(graph.named_modules()), name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    put_module(graph, free, module)
+    return free
+
+
 def drop_no_ops(graph: fx.GraphModule) -> None:
     """Take out dropout and identities."""
     for node in list(graph.graph.nodes):

@@ -7,8 +7,10 @@ import torch
 from torch import fx
 
 from recalib.deploy.deploy import assemble, key, sites_of
-from recalib.deploy.rewrite import Target, gate_first_is_possible, gate_first_pays
+from recalib.deploy.forms import form_by_rule, forms_to_measure
+from recalib.deploy.sites import Target
 from recalib.runtimes import Settings, find_protocol, find_runtime
+from recalib.runtimes.base import DTYPES
 from recalib.runtimes.timer import interleave, warm_up
 
 ROUNDS = 15
@@ -16,7 +18,7 @@ WORTH_IT = 0.99  # a form replaces the rule's only where it is at least 1 % quic
 
 
 def choose(graph: fx.GraphModule, example: torch.Tensor, target: Target) -> fx.GraphModule:
-    """The network with gate first or not, decided kind by kind of site; the rule's choice is where it starts from.
+    """The network with each kind of site in its quickest form; the rule's choice is where it starts from.
 
     Args:
         graph: traced and folded.
@@ -27,19 +29,23 @@ def choose(graph: fx.GraphModule, example: torch.Tensor, target: Target) -> fx.G
         Unsupported: where the runtime is not installed or cannot run the network.
     """
     sites = sites_of(graph, example)
-    choices = {key(site): gate_first_pays(site) for site in sites if gate_first_is_possible(site)}
+    choices = {key(site): form_by_rule(site, target, example.device) for site in sites}
     best = assemble(copy.deepcopy(graph), example, target, choices)
-    for kind_of_site in choices:
-        tried = {**choices, kind_of_site: not choices[kind_of_site]}
-        other = assemble(copy.deepcopy(graph), example, target, tried)
-        if ratio(other, best, example, target) < WORTH_IT:
-            choices, best = tried, other
+    for kind_of_site, forms in {key(site): forms_to_measure(site, target, example.device) for site in sites}.items():
+        for form in forms:
+            if form == choices[kind_of_site]:
+                continue
+            tried = {**choices, kind_of_site: form}
+            other = assemble(copy.deepcopy(graph), example, target, tried)
+            if ratio(other, best, example, target) < WORTH_IT:
+                choices, best = tried, other
     return best
 
 
 def ratio(a: fx.GraphModule, b: fx.GraphModule, example: torch.Tensor, target: Target) -> float:
     """Median time of network a over that of network b, measured in turn."""
-    settings = Settings("fp32", torch.get_num_threads(), example.device, find_protocol("clean"))
+    precision = next((name for name, dtype in DTYPES.items() if dtype == example.dtype), "fp32")
+    settings = Settings(precision, torch.get_num_threads(), example.device, find_protocol("clean"))
     sessions = [find_runtime(target).prepare(model, example, settings) for model in (a, b)]
     for session in sessions:
         warm_up(session, 0.2)

@@ -104,7 +104,7 @@ class _Tile:
     @property
     def splits(self) -> int:
         """Parts of the positions in a reduction: one, or as many as it takes to fill the processor."""
-        wanted = _PROGRAMS_PER_PROCESSOR * _processors(self.x.device)
+        wanted = _PROGRAMS_PER_PROCESSOR * processors(self.x.device)
         return min(self.tiles, triton.next_power_of_2(triton.cdiv(wanted, max(self.programs, 1))))
 
     def launch(self, kernel: Any, parts: int, *operands: Any, **constants: Any) -> None:
@@ -133,7 +133,8 @@ def _unit(size: int) -> int:
 
 
 @cache
-def _processors(device: torch.device) -> int:
+def processors(device: torch.device) -> int:
+    """Streaming multiprocessors of a GPU; 1 for Triton's interpreter."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from recalib.deploy.rewrite import Target
+from recalib.deploy.sites import Target
 from recalib.errors import RecalibError
 from recalib.runtimes.base import Unsupported, not_installed
 

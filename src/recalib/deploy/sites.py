@@ -1,0 +1,97 @@
+"""Where in the graph attention sits, and what surrounds it."""
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeGuard
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from recalib.attention import Attention
+from recalib.deploy.gates import kind
+from recalib.deploy.graph import module_of
+
+Target = Literal["eager", "compile", "onnxruntime", "openvino", "tensorrt"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A tail of the graph: ``[relu](attention(conv(h)) [+ residual])``.
+
+    Attributes:
+        node: the call of the attention module.
+        attention: that module.
+        conv: the 1x1 or 3x3 convolution whose output only this site reads, batch norm folded, or None.
+        add: the addition that alone reads the site's output, or None.
+        relu: the activation that alone reads the addition, or None.
+        batch: N of the map.
+        size: H*W of the map.
+    """
+
+    node: fx.Node
+    attention: Attention
+    conv: nn.Conv2d | None
+    add: fx.Node | None
+    relu: fx.Node | None
+    batch: int
+    size: int
+
+    @property
+    def map(self) -> fx.Node:
+        """The node of the map u that attention reads."""
+        return self.node.all_input_nodes[0]
+
+    @property
+    def residual(self) -> fx.Node:
+        """The node of the shortcut; only where there is an addition."""
+        assert self.add is not None
+        return next(n for n in self.add.all_input_nodes if n is not self.node)
+
+
+def find_sites(graph: fx.GraphModule, sizes: dict[fx.Node, torch.Size]) -> list[Site]:
+    """Every attention on moments in the graph that integrates by a scale or by a shift."""
+    found = []
+    for node in graph.graph.nodes:
+        attention = module_of(graph, node)
+        if isinstance(attention, Attention) and kind(attention) != "both":
+            source = node.all_input_nodes[0]
+            conv = module_of(graph, source) if len(source.users) == 1 else None
+            add = _only_user(node, lambda n: _adds_two_maps(n, sizes))
+            relu = _only_user(add, lambda n: is_relu(graph, n)) if add is not None else None
+            batch, _, h, w = sizes[node]
+            found.append(Site(node, attention, conv if _is_linear_in_means(conv) else None, add, relu, batch, h * w))
+    return found
+
+
+def _only_user(node: fx.Node, wanted: Callable[[fx.Node], bool]) -> fx.Node | None:
+    users = list(node.users)
+    return users[0] if len(users) == 1 and wanted(users[0]) else None
+
+
+def _adds_two_maps(node: fx.Node, sizes: dict[fx.Node, torch.Size]) -> bool:
+    """Whether a node adds maps of one shape, as a shortcut is."""
+    return is_add(node) and len({sizes.get(operand) for operand in node.all_input_nodes}) == 1
+
+
+def is_add(node: fx.Node) -> bool:
+    """Whether a node is the plain sum of two others."""
+    adds = {operator.add, operator.iadd, torch.add}
+    called = node.target in adds if node.op == "call_function" else node.target in ("add", "add_")
+    return called and len(node.all_input_nodes) == 2 and node.op != "call_module" and "alpha" not in node.kwargs
+
+
+def is_relu(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is a ReLU, as a module, function or method."""
+    if isinstance(module_of(graph, node), nn.ReLU):
+        return True
+    return node.target in {torch.relu, torch.relu_, F.relu, "relu", "relu_"}
+
+
+def _is_linear_in_means(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    """Whether the means of a convolution's output follow from means of its input."""
+    if not isinstance(conv, nn.Conv2d) or set(conv.stride) != {1} or conv.groups != 1 or set(conv.dilation) != {1}:
+        return False
+    shape = (conv.kernel_size, conv.padding)
+    return shape in (((1, 1), (0, 0)), ((3, 3), (1, 1))) and conv.padding_mode == "zeros"
