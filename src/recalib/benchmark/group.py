@@ -1,5 +1,6 @@
 """One interleaved run: the networks of a model in one runtime, before and after deploy."""
 
+import copy
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -105,8 +106,10 @@ def _prepare(candidate: Candidate, runtime: Runtime, settings: Settings) -> Sess
     counted = candidate.network.cost(shape, settings.dtype)
     _check_memory(counted, settings)
     if cell.deployed:
+        # where PyTorch will run it, as its forms depend on the device
+        place = settings.device if runtime.target == "eager" else torch.device("cpu")
         with seeded():
-            network = deploy(network, shape, target=runtime.target)  # type: ignore[arg-type]
+            network = deploy(copy.deepcopy(network).to(place), shape, target=runtime.target).cpu()  # type: ignore[arg-type]
         counted = cost_in(settings.dtype, network, shape)
     cell.params, cell.macs, cell.bytes_moved = counted.params, counted.macs, counted.bytes_moved
     images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
