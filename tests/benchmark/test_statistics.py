@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, ttest_1samp
 
-from recalib.benchmark.statistics import distinguishable, ratio_interval
+from recalib.benchmark.statistics import FEWEST_PROCESSES, distinguishable, ratio_interval, ratio_of
 
 
 def interleaved(rng, rounds=20, ratio=1.05, own=0.01, shared=0.0):
@@ -56,6 +56,54 @@ def test_the_same_samples_give_the_same_interval_and_a_network_is_exactly_as_fas
     samples, baseline = interleaved(np.random.default_rng(4))
     assert ratio_interval(samples, baseline) == ratio_interval(samples, baseline)
     assert ratio_interval(baseline, baseline) == (1.0, 1.0, 1.0)
+
+
+def of_processes(rng, processes=3, ratio=1.05, between=0.01):
+    """Paired latencies of processes of ten rounds, each of which has a ratio of its own."""
+    parts = [interleaved(rng, rounds=10, ratio=ratio * np.exp(rng.normal(0, between))) for _ in range(processes)]
+    samples, baseline = (np.concatenate(side).tolist() for side in zip(*parts, strict=True))
+    return samples, baseline, [10] * processes
+
+
+@pytest.mark.parametrize("processes", [3, 5])
+def test_intervals_of_several_processes_hold_what_differs_between_them(processes):
+    rng = np.random.default_rng(7)
+    drawn = [of_processes(rng, processes) for _ in range(300)]
+    covered = [
+        [low <= 1.05 <= high for _, low, high in (ratio_interval(a, b, processes=n), ratio_interval(a, b))]
+        for a, b, n in drawn
+    ]
+    ours, rounds_alone = np.mean(covered, axis=0)
+    assert 0.912 <= ours <= 0.988  # three standard deviations of 300 trials are 0.038
+    assert rounds_alone < 0.8
+
+
+def test_it_is_students_interval_of_the_processes_log_ratios():
+    samples, baseline, processes = of_processes(np.random.default_rng(8), processes=4)
+    medians = [np.median(np.reshape(side, (4, 10)), axis=1) for side in (samples, baseline)]
+    logs = np.log(medians[0] / medians[1])
+    expected = np.exp([logs.mean(), *ttest_1samp(logs, 0).confidence_interval(0.95)])
+    assert ratio_interval(samples, baseline, processes=processes) == pytest.approx(expected, rel=1e-12)
+    ((p, _),) = distinguishable([(samples, baseline)], processes)
+    assert p == pytest.approx(ttest_1samp(logs, 0).pvalue)
+
+
+def test_two_processes_are_too_few_to_tell_their_spread():
+    samples, baseline, processes = of_processes(np.random.default_rng(9), processes=FEWEST_PROCESSES - 1)
+    assert ratio_interval(samples, baseline, processes=processes) == ratio_interval(samples, baseline)
+
+
+def test_processes_that_disagree_do_not_tell_networks_apart_however_many_rounds_they_have():
+    rng = np.random.default_rng(10)
+    found = [distinguishable([(a, b)], n)[0][1] for a, b, n in (of_processes(rng, ratio=1.0) for _ in range(200))]
+    assert np.mean(found) <= 0.1  # 0.05, three standard deviations
+
+
+def test_cells_of_two_runs_are_compared_process_by_process_as_far_as_both_go():
+    longer = {"samples": [2.0, 2.0, 9.0, 4.0, 4.0, 6.0], "processes": [3, 2, 1]}
+    shorter = {"samples": [1.0, 1.0, 2.0, 2.0, 9.0, 3.0], "processes": [2, 3, 1]}
+    assert ratio_of(longer, shorter) == (2.0, 2.0, 2.0)
+    assert ratio_of({"samples": [2.0, 2.0, 6.0]}, shorter).ratio == 2.0  # of one process: the first two rounds
 
 
 def test_the_papers_protocol_compares_minima():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recalib.runtimes import Session, timer
-from recalib.runtimes.timer import Sample, expected_rounds, interleave, time_call, warm_up, warnings_for
+from recalib.runtimes.timer import expected_rounds, interleave, time_call, warm_up, warnings_for
 
 
 class Sleeper(Session):
@@ -75,13 +75,13 @@ def test_garbage_is_not_collected_while_timing_and_again_afterwards():
 
 @pytest.mark.parametrize(("spread", "warned"), [(0.024, False), (0.026, True)])
 def test_samples_that_vary_by_more_than_two_and_a_half_percent_are_called_noisy(spread, warned):
-    samples = [Sample(10 * (1 + sign * spread)) for sign in (-1, 1) * 10]
+    samples = [10 * (1 + sign * spread) for sign in (-1, 1) * 10]
     assert any(text.startswith("noisy: coefficient of variation 2.6%") for text in warnings_for(samples)) == warned
 
 
 @pytest.mark.parametrize(("enqueue_ms", "warned"), [(0.0, False), (7.9, False), (8.1, True)])
 def test_a_gpu_that_waits_for_launches_is_called_launch_bound(enqueue_ms, warned):
-    found = warnings_for([Sample(10.0, enqueue_ms)] * 10)
+    found = warnings_for([10.0] * 10, enqueue_ms)
     assert [text.startswith("launch-bound: enqueueing takes 81%") for text in found] == [True] * warned
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from recalib.benchmark.statistics import Interval, ratio_interval
+from recalib.benchmark.statistics import Interval, processes_of, ratio_interval
 from recalib.errors import RecalibError
 
 Verdict = Literal["within", "open", "over"]
@@ -82,6 +82,6 @@ def quantity(kind: str, text: str) -> float:
 
 
 def latency_interval(cell: dict[str, Any]) -> Interval:
-    """Median latency of a cell in ms with its bootstrap 95 % interval."""
+    """Median latency of a cell in ms with its 95 % interval."""
     samples: Sequence[float] = cell["latency_ms"]["samples"]
-    return ratio_interval(samples, [1.0] * len(samples))
+    return ratio_interval(samples, [1.0] * len(samples), processes=processes_of(cell["latency_ms"]))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from recalib.benchmark.sizes import Size
+from recalib.benchmark.statistics import processes_of
 from recalib.errors import RecalibError
 
 Status = Literal["ok", "oom", "unsupported", "failed"]
@@ -37,7 +38,8 @@ class Cell:
         params: parameters of the network in this form.
         macs: multiply-adds of one forward pass, of the whole batch.
         bytes_moved: bytes of one forward pass that its layers read and write.
-        latency_ms: ``{"median", "min", "samples"}``; one sample a round, paired with the other cells of the run.
+        latency_ms: ``{"median", "min", "samples", "processes"}``; one sample a round, paired with the other cells of
+            the run, process after process, and how many each process gave.
             Of a runtime with several requests in flight it is the time a batch at full load, not a latency.
         in_flight: requests that were worked on at the same time.
         images_per_s: batch over the median.
@@ -45,7 +47,7 @@ class Cell:
         enqueue_ms: median time until the work was queued on a GPU; None on a CPU.
         overhead: ``{"ratio", "low", "high"}`` of the latency to that of the same network without attention, in the
             same runtime and run, in its faster form; with ``"p"`` and ``"distinguishable"``, see
-            `recalib.benchmark.statistics.distinguishable`.
+            `recalib.benchmark.statistics`.
         baseline: which form that was: ``"deployed"`` or ``"undeployed"``.
         setup_s: seconds the runtime took to load or compile the network and to run it once.
         warnings: what to know before trusting the latency.
@@ -85,6 +87,11 @@ class Cell:
     def key(self) -> Key:
         """What makes two cells measurements of the same thing."""
         return tuple(getattr(self, name) for name in _IDENTITY)
+
+    @property
+    def processes(self) -> list[int]:
+        """Rounds of each process that measured it; none where there is no latency."""
+        return processes_of(self.latency_ms) if self.latency_ms else []
 
     def to_dict(self) -> dict[str, Any]:
         """The cell in JSON's types."""

@@ -13,7 +13,7 @@ from recalib.benchmark.detector_parts import parts_latency
 from recalib.benchmark.published import BASELINE
 from recalib.benchmark.statistics import distinguishable, ratio_interval
 from recalib.deploy import deploy
-from recalib.runtimes.timer import Sample, warnings_for
+from recalib.runtimes.timer import warnings_for
 
 Times = dict[str, list[float]]  # milliseconds of every call, by part
 Form = tuple[str, bool]  # attention module or baseline, and whether the backbone is deployed
@@ -95,7 +95,7 @@ def rows(times: Mapping[Form, Times]) -> list[dict[str, Any]]:
             "latency_ms": _summary(totals[form]),
             "parts_ms": {part: _summary(values) for part, values in found.items() if part != "total"},
             "overhead": _overhead(totals[form], totals[plain], verdicts.get(form, (1.0, False))),
-            "warnings": warnings_for([Sample(value) for value in totals[form]]),
+            "warnings": warnings_for(totals[form]),
         }
         for form, found in times.items()
     ]

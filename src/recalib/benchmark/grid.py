@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -16,12 +16,13 @@ import torch
 
 from recalib.benchmark import networks
 from recalib.benchmark.agreement import check_images, with_samples
-from recalib.benchmark.cells import Cell, CellFile, fingerprint
+from recalib.benchmark.cells import Cell, CellFile, Key, fingerprint
 from recalib.benchmark.compare import check_numbers, usable
 from recalib.benchmark.estimate import seconds_of
-from recalib.benchmark.group import PREPARING, Progress
-from recalib.benchmark.runner import Comparison, Group, Store, cells_of, each_once, measure_here, networks_of, run
+from recalib.benchmark.group import PREPARING, Progress, pooled
+from recalib.benchmark.runner import Comparison, Group, Store, cells_of, known_of, measure_here, networks_of, run
 from recalib.benchmark.sizes import Size, sides
+from recalib.benchmark.statistics import FEWEST_PROCESSES
 from recalib.errors import RecalibError, unknown
 from recalib.runtimes import DTYPES, Settings, find_protocol, find_runtime, oom
 from recalib.runtimes.machine import best_device, describe
@@ -43,7 +44,8 @@ class Grid:
         weights: a checkpoint for the one model.
         calibration: images to calibrate int8 on and to compare reduced precisions with float32 on; None for noise.
         threads: of the CPU; None for PyTorch's choice.
-        rounds: samples a cell; None for as many as a time budget allows.
+        rounds: samples a cell and process; None for as many as a time budget allows.
+        processes: that measure each group, far apart in time; one, or at least `FEWEST_PROCESSES`.
         deeper: whether the next deeper plain network of each family is timed along, as a reference.
     """
 
@@ -58,6 +60,7 @@ class Grid:
     calibration: Path | None = None
     threads: int | None = None
     rounds: int | None = None
+    processes: int = FEWEST_PROCESSES
     deeper: bool = False
 
     def checked(self) -> "Grid":
@@ -72,6 +75,8 @@ class Grid:
         check_numbers(threads=(self.threads, 1), rounds=(self.rounds, FEWEST_FOR_AN_INTERVAL))
         for batch in self.batches:
             check_numbers(batch=(batch, 1))
+        if self.processes != 1 and self.processes < FEWEST_PROCESSES:
+            raise RecalibError(f"processes={self.processes}: 1, or at least {FEWEST_PROCESSES}")
         if self.weights is not None and len(self.models) != 1:
             raise RecalibError(f"weights {str(self.weights)!r} belong to one model, and {len(self.models)} are named")
         check_images(self.calibration)
@@ -128,14 +133,17 @@ def latency(
 ) -> Comparison:
     """Measure a grid.
 
-    Every group (the networks of a model in one runtime at one setting, timed in turn with their baseline) runs in a
-    process of its own. If that dies, the cell it was preparing is recorded as "oom" or "failed" and the others of the
-    group are measured without it.
+    Every group (the networks of a model in one runtime at one setting, timed in turn with their baseline) runs in
+    processes of its own. If one dies, the cell it was preparing is recorded as "oom" or "failed" and the others of the
+    group are measured without it. All groups take their first turn before any takes its second, so that the processes
+    of a group are as far apart as the grid allows, and an interval holds what differs from one to the next.
 
     Args:
         grid: what to measure.
-        out: the file of cells, as `recalib.benchmark.compare.compare` writes it, with a machine's line a precision.
-        resume: keep every group that is in the file as a whole, whatever came of its cells.
+        out: the file of cells, as `recalib.benchmark.compare.compare` writes it, with a machine's line a precision;
+            a group's cells are appended after each of its processes, with the samples of all until then.
+        resume: keep every group that is in the file as a whole, whatever came of its cells; if fewer processes than
+            asked for measured it, the others are added.
         seconds: start no group that is expected to end later than this, but the first.
         announce: told before it starts how many groups and cells are left and how many seconds they may take.
         progress: told of every step.
@@ -146,24 +154,48 @@ def latency(
     grid = grid.checked()
     machines = {precision: describe(grid.settings(precision)) for precision in grid.precisions}
     file = CellFile(out)
-    finished = each_once(file.read() if resume else {})
+    known = file.read() if resume else {}
     groups = grid.groups(machines)
-    left = [group for group in groups if not finished(group.cells)]
+    left = [group for group in groups if _turns_taken(group, known, grid) < grid.processes]
+    turns = [group for turn in range(grid.processes) for group in left if _turns_taken(group, known, grid) <= turn]
     expected = {id(group): seconds_of(group, grid) for group in left}
     for number, machine in enumerate(machines.values()):
         file.start(machine, keep=resume or number > 0)
-    announce(len(left), sum(len(group.cells) for group in left), sum(expected.values()))
+    announce(len(left), sum(len(group.cells) for group in left), sum(expected[id(group)] for group in turns))
     result = Comparison(next(iter(machines.values())))
-    start = time.monotonic()
+    for group in groups:
+        result.add(known_of(group.cells, known))
+    start, begun = time.monotonic(), False
 
-    def measure_group(group: Group, store: Store) -> None:
-        first = group is left[0]  # or a group that takes longer than all the time given would never start
-        if seconds is not None and not first and time.monotonic() - start + expected[id(group)] > seconds:
+    def take_turn(group: Group, store: Store) -> None:
+        nonlocal begun  # the first always does, or one that takes longer than all the time given would never start
+        if seconds is not None and begun and time.monotonic() - start + expected[id(group)] > seconds:
             raise KeyboardInterrupt
-        measure_apart(group, grid, progress, store)
+        begun = True
+        before = known_of(group.cells, known)
+        alive = [cell for cell, last in zip(group.cells, before, strict=True) if last.status == "ok"] if before else []
+        if before and not alive:
+            return
+        turn = f", process {_turns_taken(group, known, grid) + 1} of {grid.processes}" if grid.processes > 1 else ""
 
-    run(groups, measure_group, file, finished, result)
+        def add(cells: list[Cell]) -> None:
+            cells = pooled(before, cells, find_protocol(grid.protocol)) if before else cells
+            known.update((cell.key, cell) for cell in cells)
+            store(cells)
+
+        def step(what: str, done: int, of: int) -> None:
+            progress(what + turn, done, of)
+
+        measure_apart(Group(group.runtime, alive or group.cells), grid, step, add)
+
+    run(turns, take_turn, file, lambda _: [], result)
     return result
+
+
+def _turns_taken(group: Group, known: Mapping[Key, Cell], grid: Grid) -> int:
+    """How many processes have measured a group; as many as there are to be where none of its cells can be measured."""
+    cells = known_of(group.cells, known)
+    return min((len(cell.processes) for cell in cells if cell.status == "ok"), default=grid.processes if cells else 0)
 
 
 def measure_apart(group: Group, grid: Grid, progress: Progress, store: Store) -> None:

@@ -5,7 +5,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -89,14 +89,43 @@ def conclude(candidates: Sequence[Candidate], protocol: Protocol) -> list[Cell]:
     """The cells with their latencies and overheads; those with too few rounds for an interval are left out."""
     timed = [one for one in candidates if len(one.samples) >= timer.FEWEST_FOR_AN_INTERVAL]
     for candidate in timed:
-        latency = [sample.latency_ms for sample in candidate.samples]
-        candidate.cell.latency_ms = {"median": float(np.median(latency)), "min": min(latency), "samples": latency}
-        candidate.cell.images_per_s = 1e3 * candidate.cell.batch / float(np.median(latency))
-        candidate.cell.enqueue_ms = float(np.median([sample.enqueue_ms for sample in candidate.samples])) or None
-        candidate.cell.warnings = timer.warnings_for(candidate.samples)
-    for candidate in timed:
-        _set_overhead(candidate.cell, [one.cell for one in timed], protocol)
+        enqueue = float(np.median([sample.enqueue_ms for sample in candidate.samples]))
+        samples = [sample.latency_ms for sample in candidate.samples]
+        _set_latency(candidate.cell, samples, [len(samples)], enqueue)
+    _set_overheads([one.cell for one in timed], protocol)
     return [one.cell for one in candidates if one in timed or one.cell.status != "ok"]
+
+
+def pooled(before: Sequence[Cell], again: Sequence[Cell], protocol: Protocol) -> list[Cell]:
+    """The cells of a group that one more process measured, with what the processes before it said.
+
+    Args:
+        before: all cells of the group.
+        again: those measured again; one that came to nothing loses what it had.
+        protocol: of both.
+    """
+    new = {cell.key: cell for cell in again}
+    cells = [_added(cell, new[cell.key]) if cell.key in new else cell for cell in before]
+    _set_overheads([cell for cell in cells if cell.latency_ms], protocol)
+    return tell_apart(cells)
+
+
+def _added(cell: Cell, again: Cell) -> Cell:
+    if not (cell.latency_ms and again.latency_ms):
+        return again
+    samples = cell.latency_ms["samples"] + again.latency_ms["samples"]
+    both = replace(cell, overhead=None, baseline=None, complete=again.complete)
+    enqueue = float(np.mean([cell.enqueue_ms or 0.0, again.enqueue_ms or 0.0]))
+    _set_latency(both, samples, cell.processes + again.processes, enqueue)
+    return both
+
+
+def _set_latency(cell: Cell, samples: list[float], processes: list[int], enqueue_ms: float) -> None:
+    middle = float(np.median(samples))
+    cell.latency_ms = {"median": middle, "min": min(samples), "samples": samples, "processes": processes}
+    cell.images_per_s = 1e3 * cell.batch / middle
+    cell.enqueue_ms = enqueue_ms or None
+    cell.warnings = timer.warnings_for(samples, enqueue_ms)
 
 
 def _prepare(candidate: Candidate, runtime: Runtime, settings: Settings) -> Session:
@@ -158,20 +187,22 @@ def _time(ready: Sequence[Candidate], rounds: int | None, progress: Progress, wh
         candidate.cell.complete = True
 
 
-def _set_overhead(cell: Cell, cells: Sequence[Cell], protocol: Protocol) -> None:
-    """Compare with the fastest form of the same network without attention, measured in the same rounds."""
+def _set_overheads(cells: Sequence[Cell], protocol: Protocol) -> None:
+    """Compare each with the fastest form of the same network without attention, measured in the same rounds."""
 
     def figure(one: Cell) -> float:
         assert one.latency_ms is not None
         return float(protocol.statistic(one.latency_ms["samples"]))
 
-    plain = [one for one in cells if one.model == cell.model and one.module == BASELINE]
-    if plain and cell.latency_ms:
-        fastest = min(plain, key=figure)
-        assert fastest.latency_ms is not None
-        interval = ratio_interval(cell.latency_ms["samples"], fastest.latency_ms["samples"], protocol.statistic)
-        cell.overhead = interval._asdict()
-        cell.baseline = "deployed" if fastest.deployed else "undeployed"
+    for cell in cells:
+        plain = [one for one in cells if one.model == cell.model and one.module == BASELINE]
+        if plain:
+            fastest = min(plain, key=figure)
+            assert cell.latency_ms is not None
+            assert fastest.latency_ms is not None
+            ours, theirs = cell.latency_ms["samples"], fastest.latency_ms["samples"]
+            cell.overhead = ratio_interval(ours, theirs, protocol.statistic, cell.processes)._asdict()
+            cell.baseline = "deployed" if fastest.deployed else "undeployed"
 
 
 def tell_apart(cells: Sequence[Cell]) -> list[Cell]:
@@ -180,7 +211,8 @@ def tell_apart(cells: Sequence[Cell]) -> list[Cell]:
     pairs = [(cell, _reference(cell, cells)) for cell in tested]
     others = [(cell, plain) for cell, plain in pairs if cell is not plain]
     verdicts = distinguishable(
-        [(cell.latency_ms["samples"], plain.latency_ms["samples"]) for cell, plain in others]  # type: ignore[index]
+        [(cell.latency_ms["samples"], plain.latency_ms["samples"]) for cell, plain in others],  # type: ignore[index]
+        tested[0].processes if tested else (),
     )
     for cell in tested:
         cell.overhead |= {"p": 1.0, "distinguishable": False}  # type: ignore[operator]

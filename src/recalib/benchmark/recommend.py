@@ -9,7 +9,7 @@ from recalib.benchmark import published
 from recalib.benchmark.advice import overhead_text
 from recalib.benchmark.budget import Budget, Verdict, latency_interval
 from recalib.benchmark.published import BASELINE, DEPTHS
-from recalib.benchmark.statistics import Interval, ratio_interval
+from recalib.benchmark.statistics import Interval, ratio_of
 from recalib.errors import WorkFailed
 
 Cell = dict[str, Any]
@@ -206,9 +206,7 @@ def _deeper(model: str, runtime: str, cells: Sequence[Cell]) -> tuple[str, Inter
     there = next((cell for (other, _), cell in plain.items() if published.network_name(other) == name), None)
     if name is None or here is None or there is None:
         return None
-    ours, theirs = here["latency_ms"]["samples"], there["latency_ms"]["samples"]
-    rounds = min(len(ours), len(theirs))
-    return name, ratio_interval(theirs[:rounds], ours[:rounds])
+    return name, ratio_of(there["latency_ms"], here["latency_ms"])
 
 
 def _next(best: Candidate, runner_up: Candidate | None) -> str:

@@ -40,6 +40,10 @@ class Comparison:
     cells: list[Cell] = field(default_factory=list)
     interrupted: bool = False
 
+    def add(self, cells: Iterable[Cell]) -> None:
+        """Add cells; one that is there already is replaced."""
+        self.cells = list(({cell.key: cell for cell in self.cells} | {cell.key: cell for cell in cells}).values())
+
     def to_dict(self) -> dict[str, Any]:
         """Machine and cells in JSON's types, as ``--json`` writes them."""
         return {"machine": self.machine, "cells": [cell.to_dict() for cell in self.cells]}
@@ -65,13 +69,13 @@ def run(
     """
 
     def store(cells: list[Cell]) -> None:
-        result.cells += cells  # first: an interrupt while it is written must not lose it
+        result.add(cells)  # first: an interrupt while it is written must not lose it
         file.append(cells)
 
     try:
         for group in groups:
             if known := finished(group.cells):
-                result.cells += known
+                result.add(known)
             else:
                 measure_group(group, store)
     except KeyboardInterrupt:
@@ -113,15 +117,16 @@ def cells_of(pairs: Iterable[tuple[str, str]], runtime: str, how: Mapping[str, A
 
 def unfinished_again(known: Mapping[Key, Cell]) -> Finished:
     """Take a group whose cells are all complete and "ok"; any other is measured anew, as a whole."""
-    return lambda cells: _all_known(cells, {key: cell for key, cell in known.items() if cell.status == "ok"})
+
+    def finished(cells: Sequence[Cell]) -> list[Cell]:
+        found = known_of(cells, known)
+        return found if all(cell.status == "ok" for cell in found) else []
+
+    return finished
 
 
-def each_once(known: Mapping[Key, Cell]) -> Finished:
-    """Take a group whose cells are all complete, whatever came of them."""
-    return lambda cells: _all_known(cells, known)
-
-
-def _all_known(cells: Sequence[Cell], known: Mapping[Key, Cell]) -> list[Cell]:
+def known_of(cells: Sequence[Cell], known: Mapping[Key, Cell]) -> list[Cell]:
+    """What is known of a group's cells; nothing unless all of them are known and complete."""
     found = [known[cell.key] for cell in cells if cell.key in known and known[cell.key].complete]
     return found if len(found) == len(cells) else []
 

@@ -17,6 +17,7 @@ from recalib.benchmark.grid import Grid, latency
 from recalib.benchmark.results import read_results
 from recalib.benchmark.runner import Comparison
 from recalib.benchmark.sizes import parse_size
+from recalib.benchmark.statistics import FEWEST_PROCESSES
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import print_notes, progress_bar, stoppable
@@ -31,7 +32,7 @@ MOST_ON_A_TERMINAL = 120  # cells; of more, those of one setting are printed, an
 
 @dataclass
 class Arguments:
-    """Measure networks over a grid of settings, a process a group of cells, into OUT.
+    """Measure networks over a grid of settings, each group of cells in fresh processes, into OUT.
 
     Writes OUT/latency.jsonl (every raw sample) and OUT/report.html (one page with the paper's figures).
 
@@ -63,7 +64,10 @@ class Arguments:
     deeper: bool = False
     """Time the next deeper plain network of each family along, as a reference."""
     rounds: int | None = None
-    """Samples a cell; by default 10 to 100, as fit into a time budget."""
+    """Samples a cell and process; by default 10 to 100, as fit into a time budget."""
+    processes: int = FEWEST_PROCESSES
+    """Fresh processes that measure each group, far apart in time, since processes differ by more than rounds do: 1 for
+    a quick look, 5 for intervals half as wide as those of 3. --resume adds those that are missing."""
     threads: int | None = None
     """CPU threads; by default PyTorch's choice."""
     minutes: float | None = None
@@ -96,6 +100,7 @@ def main(argv: list[str]) -> int:
         calibration=args.calibration,
         threads=args.threads,
         rounds=args.rounds,
+        processes=args.processes,
         deeper=args.deeper,
     )
     seconds = None if args.minutes is None else 60 * args.minutes

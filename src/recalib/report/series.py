@@ -7,7 +7,7 @@ from typing import Any
 from recalib.benchmark import published
 from recalib.benchmark.advice import overhead_text
 from recalib.benchmark.published import BASELINE
-from recalib.benchmark.statistics import ratio_interval
+from recalib.benchmark.statistics import ratio_of
 from recalib.report.rows import Cell, is_distinguishable, median_text, module_title, setting_text, size_text
 
 
@@ -95,9 +95,7 @@ def _deeper(cells: Sequence[Cell], model: str, along: Callable[[Cell], float]) -
     for (other, x), cell in sorted(plain.items()):
         if name is None or published.network_name(other) != name or (model, x) not in plain:
             continue
-        ours, theirs = plain[model, x]["latency_ms"]["samples"], cell["latency_ms"]["samples"]
-        rounds = min(len(ours), len(theirs))
-        interval = ratio_interval(theirs[:rounds], ours[:rounds])
+        interval = ratio_of(cell["latency_ms"], plain[model, x]["latency_ms"])
         y, low, high = (100 * (end - 1) for end in interval)
         title = f"plain {other}, {setting_text(cell)}: {overhead_text(interval._asdict())} over plain {model}"
         spots.append(Spot(f"plain {other}", x, y, low, high, title, reference=True))

@@ -64,15 +64,14 @@ def time_call(session: Session) -> Sample:
     return _by_events(session) if session.asynchronous else _by_clock(session)
 
 
-def warnings_for(samples: Sequence[Sample]) -> list[str]:
-    """What a reader should know before trusting these samples."""
-    latency = np.array([sample.latency_ms for sample in samples])
-    enqueue = np.median([sample.enqueue_ms for sample in samples])
+def warnings_for(latencies_ms: Sequence[float], enqueue_ms: float = 0.0) -> list[str]:
+    """What a reader should know before trusting these latencies, of which queueing took so much (median)."""
+    latency = np.array(latencies_ms)
     variation = latency.std() / latency.mean()
     found = []
     if variation > NOISY:
         found.append(f"noisy: coefficient of variation {variation:.1%}, above {NOISY:.1%}")
-    if (share := enqueue / np.median(latency)) > LAUNCH_BOUND:
+    if (share := enqueue_ms / np.median(latency)) > LAUNCH_BOUND:
         found.append(f"launch-bound: enqueueing takes {share:.0%} of the compute time, above {LAUNCH_BOUND:.0%}")
     return found
 
