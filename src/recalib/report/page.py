@@ -22,6 +22,7 @@ from recalib.report.rows import (
     Cell,
     Row,
     costs,
+    counted,
     facets_of,
     facets_text,
     is_like_plain,
@@ -239,7 +240,7 @@ def _overheads(model: str, every: Sequence[Row], look: dict[str, Mark]) -> dict[
 
 
 def _table_row(row: Row, mark: Mark, vary: Sequence[str]) -> dict[str, Any]:
-    raw = (row.network.get("params"), row.network.get("macs"), row.network.get("bytes_moved"))
+    raw = counted(row.network)
     waits = [cell["setup_s"] for cell in (row.before, row.after) if cell and cell.get("setup_s") is not None]
     return {
         "model": row.model,

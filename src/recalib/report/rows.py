@@ -144,9 +144,19 @@ def setting(cells: Sequence[Cell]) -> str:
     return f"{sizes} px, batch {batches}, {precisions}{timed}" if cells else "nothing measured"
 
 
+def counted(cell: Cell) -> tuple[int | None, int | None, int | None]:
+    """Parameters, MACs and bytes moved, where they were counted.
+
+    Bytes of int8 are not: which layers a runtime quantises and fuses PyTorch's graph does not tell, and older files
+    have float32's there.
+    """
+    moved = None if cell.get("precision") == "int8" else cell.get("bytes_moved")
+    return cell.get("params"), cell.get("macs"), moved
+
+
 def costs(row: Row) -> tuple[str, str, str]:
     """Parameters, 10^9 MACs and 10^6 bytes moved of a row's network; nothing where they were not counted."""
-    params, macs, moved = (row.network.get(name) for name in ("params", "macs", "bytes_moved"))
+    params, macs, moved = counted(row.network)
     return (
         "" if params is None else f"{params:,}",
         "" if macs is None else f"{macs / 1e9:.3f}",
