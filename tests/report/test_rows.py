@@ -1,6 +1,6 @@
 """Cells put into rows."""
 
-from recalib.report.rows import rows, setting, varying
+from recalib.report.rows import costs, rows, setting, varying
 
 
 def test_cells_of_different_settings_are_never_one_row(cells):
@@ -18,3 +18,10 @@ def test_cells_of_different_settings_are_never_one_row(cells):
 def test_one_setting_varies_in_nothing(cells):
     assert varying(cells) == []
     assert setting(cells) == "224 px, batch 1, fp32"
+
+
+def test_bytes_of_int8_are_not_shown_for_the_graph_does_not_tell_them(cells):
+    params, macs, moved = costs(rows([cells[0] | {"precision": "int8"}])[0])
+    assert all((params, macs))
+    assert moved == ""
+    assert costs(rows(cells[:1])[0])[2]

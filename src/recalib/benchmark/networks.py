@@ -14,10 +14,10 @@ from recalib.benchmark import published
 from recalib.benchmark.cost import Cost, cost
 from recalib.benchmark.published import BASELINE
 from recalib.errors import RecalibError
-from recalib.models import create_model
+from recalib.models import CifarResNet, create_model
 from recalib.runtimes import Unsupported
 from recalib.runtimes.samples import Samples
-from recalib.surgery import insert_, load_checkpoint
+from recalib.surgery import insert_, inspect_checkpoint, load_checkpoint
 
 SPREAD = 0.2  # how far constant weights are moved: far enough to matter, near enough to keep activations in range
 
@@ -91,13 +91,18 @@ def module_names(names: Iterable[str]) -> list[str]:
 def backbone(model: str, weights: Path | None = None) -> nn.Module:
     """A network by name with the weights of a checkpoint, or with random ones fit for timing.
 
+    What a name leaves open the checkpoint decides: ``cifar_resnet20`` with weights that show shortcuts of option A is
+    ``cifar_resnet20_pad``.
+
     Raises:
         RecalibError: for an unknown model or a checkpoint that does not fit.
     """
     with seeded():
         network = create_model(model)
-    if weights is not None:
-        return load_checkpoint(weights, model=network).eval()
+        if weights is not None:
+            shown = inspect_checkpoint(weights).architecture or ""
+            variant = isinstance(network, CifarResNet) and shown == f"cifar_{model.removeprefix('cifar_')}_pad"
+            return load_checkpoint(weights, model=create_model(shown) if variant else network).eval()
     perturb_(network)
     return network.eval()
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recalib.benchmark.cells import fingerprint
+from recalib.benchmark.machines import Machine, named, together
 from recalib.errors import RecalibError
 
 Cell = dict[str, Any]
@@ -15,10 +17,20 @@ _NEEDED = ("model", "module", "runtime", "deployed", "size", "batch", "precision
 
 @dataclass(frozen=True)
 class Results:
-    """Cells, and the machine they were measured on (of several files, the last one's)."""
+    """Cells, and the machines they were measured on.
 
-    machine: dict[str, Any]
+    Attributes:
+        machines: descriptions by name; a cell's ``machine`` is one of the names.
+        cells: in the order they were first met.
+    """
+
+    machines: dict[str, Machine]
     cells: list[Cell]
+
+    @property
+    def machine(self) -> Machine:
+        """The machine's description; of several, what they share and, by name, what is each one's own."""
+        return together(self.machines)
 
 
 def read_results(paths: Sequence[Path]) -> Results:
@@ -27,20 +39,27 @@ def read_results(paths: Sequence[Path]) -> Results:
     Raises:
         RecalibError: for a file that cannot be read or holds no cells.
     """
-    machine: dict[str, Any] = {}
-    cells: dict[tuple[Any, ...], Cell] = {}
+    described: dict[str, Machine] = {}
+    found: list[Cell] = []
     for path in paths:
         file = _file_in(path) if path.is_dir() else path
+        here = ""  # the machine of cells that do not say theirs
         for value in _objects(file):
-            machine = value.get("machine", machine) if "cells" in value or len(value) == 1 else machine
+            described |= value.get("machines", {})
+            if "machine" in value and ("cells" in value or len(value) == 1):
+                here = fingerprint(value["machine"])
+                described.setdefault(here, value["machine"])
             for cell in value.get("cells", [value] if "model" in value else []):
                 _check(cell, file)
-                cells[_identity(cell)] = cell
-    if not cells:
+                found.append({"machine": here} | cell)
+    if not found:
         raise RecalibError(
             f"{', '.join(map(str, paths))}: no measured cells; give what recalib compare or latency wrote"
         )
-    return Results(machine, list(cells.values()))
+    used = dict.fromkeys(cell["machine"] for cell in found)
+    names, machines = named({key: described.get(key, {}) for key in used})
+    cells = [cell | {"machine": names[cell["machine"]]} for cell in found]
+    return Results(machines, list({_identity(cell): cell for cell in cells}.values()))
 
 
 def _file_in(folder: Path) -> Path:

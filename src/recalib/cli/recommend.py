@@ -62,6 +62,8 @@ class Arguments:
     """fp32, bf16 or fp16"""
     modules: tuple[str, ...] = MODULES
     """attention modules to consider; the plain network always is"""
+    weights: Path | None = None
+    """checkpoint for the one network; random weights by default, which take the same time"""
     rounds: int | None = None
     """samples a network; by default 10 to 100, as fit into a time budget"""
     runs: Path | None = None
@@ -80,6 +82,8 @@ def main(argv: list[str]) -> int:
     budget = Budget(**{name: _limit(args, name) for name in ("latency", "throughput", "memory", "params")})
     models = [name for given in args.models for name in FAMILIES.get(given, (given,))]
     own = {} if args.runs is None else own_accuracies(args.runs)
+    if args.weights is not None and len(models) != 1:
+        raise RecalibError(f"weights {str(args.weights)!r} belong to one model, and {len(models)} are named")
     cells = _cells(args, wanted(models, args.modules, own))
     chosen = recommend(cells, budget, own=own, memory=memory_bytes, among=models)
     for line in chosen.lines:
@@ -130,6 +134,9 @@ def _cells(args: Arguments, modules: dict[str, list[str]]) -> list[dict[str, Any
     known = read_results(args.results).cells if args.results else []
     setting = {"size": args.resolution, "batch": args.batch, "precision": args.precision, "runtime": args.runtime}
     known = [cell for cell in known if all(cell[name] == value for name, value in setting.items())]
+    known = [cell for cell in known if cell.get("protocol", "clean") == "clean"]  # as what is measured now
+    if len(machines := dict.fromkeys(cell["machine"] for cell in known)) > 1:
+        raise RecalibError(f"--results were measured on {len(machines)} machines ({'; '.join(machines)}); give one's")
     have = {(cell["model"], cell["module"]) for cell in known}
     cells = list(known)
     for model, names in modules.items():
@@ -148,6 +155,7 @@ def _measure(args: Arguments, model: str, modules: Sequence[str]) -> list[dict[s
             size=args.resolution,
             batch=args.batch,
             precision=args.precision,
+            weights=args.weights,
             rounds=args.rounds,
             resume=True,
             progress=progress,

@@ -17,6 +17,7 @@ from recalib.report import write_page
 from recalib.report.figures import draw_figure
 from recalib.report.page import main_setting
 from recalib.report.picture import write_picture
+from recalib.report.rows import SETTING
 from recalib.report.table2 import table2
 from recalib.runs.environment import without_place
 
@@ -47,6 +48,10 @@ class Arguments:
     """only this batch's"""
     network: str | None = None
     """only this network's"""
+    protocol: str | None = None
+    """only this protocol's, clean or paper"""
+    machine: str | None = None
+    """only this machine's, by its name on the page"""
     json: Path | None = None
     """file for the cells, or the table's rows"""
 
@@ -61,7 +66,7 @@ def main(argv: list[str]) -> int:
         _runs(args, command)
         return 0
     results = read_results(args.results)
-    write_json(args.json, {"machine": results.machine, "cells": results.cells})
+    write_json(args.json, {"machines": results.machines, "cells": results.cells})
     if args.figure is None:
         _page(args, results, command)
     elif args.figure == "table2":
@@ -102,7 +107,7 @@ def _page(args: Arguments, results: Results, command: str) -> None:
 
 def _figure(args: Arguments, name: str, results: Results) -> None:
     out = args.out or Path(f"figure{name}.svg")
-    chosen = {key: getattr(args, key) for key in ("runtime", "precision", "resolution", "batch", "network")}
+    chosen = {key: getattr(args, key) for key in ("network", "runtime", *SETTING)}
     write_picture(out, draw_figure(name, results.cells, {key: value for key, value in chosen.items() if value}))
     print(out)
 

@@ -9,7 +9,7 @@ from recalib.benchmark.published import BASELINE
 from recalib.errors import RecalibError, unknown
 from recalib.report.curves import curves
 from recalib.report.marks import Mark, marks
-from recalib.report.rows import Cell, facets_text, size_text
+from recalib.report.rows import SETTING, Cell, facets_text, setting_of, varying, worth_naming
 from recalib.report.scatter import scatter
 from recalib.report.series import by_depth, fastest_forms, images, overheads, side
 from recalib.report.tradeoff import depth_points, module_points
@@ -88,22 +88,22 @@ def _costs(cells: Sequence[Cell]) -> list[Panel]:
 
 def _times(cells: Sequence[Cell]) -> list[Panel]:
     panels = []
-    for facets, group in _groups(fastest_forms(cells), ("runtime", "precision", "resolution", "batch")):
+    for facets, group in _groups(fastest_forms(cells), ("runtime", *SETTING)):
         spots = by_depth(group, lambda c: c["latency_ms"]["median"], "ms")
         svg = curves(spots, _look(cells), "", "median latency, ms")
-        panels.append(Panel(facets_text(facets), svg, facets))
+        panels.append(Panel(_title(facets, cells), svg, facets))
     return panels
 
 
 def _tradeoffs(cells: Sequence[Cell]) -> list[Panel]:
     panels, look = [], _look(cells)
-    for facets, group in _groups(cells, ("runtime", "precision", "resolution", "batch")):
+    for facets, group in _groups(cells, ("runtime", *SETTING)):
         models = dict.fromkeys(cell["model"] for cell in group)
         pictures = [(model, _DIFFERENCE, module_points(group, model, facets["runtime"], look)) for model in models]
         pictures.append(("all networks", "median latency, ms", depth_points(group, facets["runtime"], look)))
         for model, x, points in pictures:
             if points:
-                panels.append(Panel(f"{model}, {facets_text(facets)}", scatter(points, x, 360, 280), facets))
+                panels.append(Panel(f"{model}, {_title(facets, cells)}", scatter(points, x, 360, 280), facets))
     return panels
 
 
@@ -117,12 +117,12 @@ def _by_batch(cells: Sequence[Cell]) -> list[Panel]:
 
 def _overheads(cells: Sequence[Cell], fixed: str, along: Callable[[Cell], float], x_title: str) -> list[Panel]:
     panels = []
-    for facets, group in _groups(fastest_forms(cells), ("runtime", "precision", fixed)):
+    for facets, group in _groups(fastest_forms(cells), ("runtime", "precision", fixed, "protocol", "machine")):
         for model in dict.fromkeys(cell["model"] for cell in group):
             spots = overheads(group, model, along)
             if len({spot.x for spot in spots if not spot.reference}) > 1:
                 svg = curves(spots, _look(cells), x_title, _DIFFERENCE, log=True)
-                panels.append(Panel(f"{model}, {facets_text(facets)}", svg, {"network": model, **facets}))
+                panels.append(Panel(f"{model}, {_title(facets, cells)}", svg, {"network": model, **facets}))
     return panels
 
 
@@ -160,11 +160,18 @@ def _look(cells: Sequence[Cell]) -> dict[str, Mark]:
 def _groups(cells: Sequence[Cell], names: tuple[str, ...]) -> list[tuple[dict[str, str], list[Cell]]]:
     """Cells that share some facets."""
 
+    def value(cell: Cell, name: str) -> Any:
+        return (side(cell), setting_of(cell)[name]) if name == "resolution" else cell.get(name, "")
+
     def key(cell: Cell) -> tuple[Any, ...]:
-        return tuple((side(cell), size_text(cell)) if name == "resolution" else cell[name] for name in names)
+        return tuple(value(cell, name) for name in names)
 
     groups = groupby(sorted(cells, key=key), key)
     return [
         ({name: str(v[1] if name == "resolution" else v) for name, v in zip(names, values, strict=True)}, list(group))
         for values, group in groups
     ]
+
+
+def _title(facets: dict[str, str], cells: Sequence[Cell]) -> str:
+    return facets_text(worth_naming(facets, varying(cells)))

@@ -22,6 +22,7 @@ from recalib.report.rows import (
     Cell,
     Row,
     costs,
+    counted,
     facets_of,
     facets_text,
     is_like_plain,
@@ -33,6 +34,7 @@ from recalib.report.rows import (
     setting_of,
     status_text,
     varying,
+    worth_naming,
 )
 from recalib.report.scatter import Point, scatter
 from recalib.report.series import side
@@ -113,7 +115,7 @@ def _content(cells: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any
     return {
         "title": f"Channel attention in {', '.join(networks)}" if networks else "Channel attention",
         "setting": setting(cells),
-        "advised": setting(main) if vary else "",
+        "advised": facets_text(worth_naming(preferred, vary)) if vary else "",
         "device": machine.get("device", "this machine"),
         "tradeoffs": tradeoffs,
         "tradeoff_filters": _filters([group["facets"] for group in tradeoffs], preferred),
@@ -136,7 +138,7 @@ def _content(cells: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any
 def main_setting(cells: Sequence[Cell]) -> list[Cell]:
     """The cells of the setting that most cells have; of equals the paper's one, else the first."""
     counts = Counter(tuple(setting_of(cell).values()) for cell in cells)
-    main = max(counts, key=lambda one: (counts[one], one == _PAPER), default=None)
+    main = max(counts, key=lambda one: (counts[one], one[: len(_PAPER)] == _PAPER), default=None)
     return [cell for cell in cells if tuple(setting_of(cell).values()) == main]
 
 
@@ -238,7 +240,7 @@ def _overheads(model: str, every: Sequence[Row], look: dict[str, Mark]) -> dict[
 
 
 def _table_row(row: Row, mark: Mark, vary: Sequence[str]) -> dict[str, Any]:
-    raw = (row.network.get("params"), row.network.get("macs"), row.network.get("bytes_moved"))
+    raw = counted(row.network)
     waits = [cell["setup_s"] for cell in (row.before, row.after) if cell and cell.get("setup_s") is not None]
     return {
         "model": row.model,

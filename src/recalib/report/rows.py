@@ -8,7 +8,8 @@ from recalib.benchmark.advice import overhead_text
 from recalib.benchmark.published import BASELINE
 
 Cell = dict[str, Any]
-SETTING = ("precision", "resolution", "batch")
+SETTING = ("precision", "resolution", "batch", "protocol", "machine")
+_QUIET = ("protocol", "machine")  # named only where there are several
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Row:
     Attributes:
         model: name of the network.
         runtime: name of the runtime.
-        setting: precision, resolution and batch, by these names.
+        setting: what `SETTING` names.
         module: name of the module.
         before: the cell as inserted.
         after: the deployed cell.
@@ -53,8 +54,9 @@ def rows(cells: Sequence[Cell]) -> list[Row]:
 
 
 def setting_of(cell: Cell) -> dict[str, str]:
-    """Precision, resolution and batch of a cell, as people read and choose them."""
-    return {"precision": cell["precision"], "resolution": size_text(cell), "batch": str(cell["batch"])}
+    """How and where a cell was measured, as people read and choose it."""
+    values = cell["precision"], size_text(cell), str(cell["batch"]), cell.get("protocol", ""), cell.get("machine", "")
+    return dict(zip(SETTING, values, strict=True))
 
 
 def facets_of(cell: Cell) -> dict[str, str]:
@@ -64,14 +66,19 @@ def facets_of(cell: Cell) -> dict[str, str]:
 
 def facets_text(facets: Mapping[str, str]) -> str:
     """Such as ``eager, fp32, 224 px, batch 1``."""
-    form = {"resolution": "{} px", "batch": "batch {}"}
+    form = {"resolution": "{} px", "batch": "batch {}", "protocol": "{} protocol"}
     return ", ".join(form.get(name, "{}").format(value) for name, value in facets.items())
 
 
 def varying(cells: Sequence[Cell]) -> list[str]:
-    """Which of precision, resolution and batch have several values."""
+    """Which parts of the setting have several values."""
     settings = [setting_of(cell) for cell in cells]
     return [name for name in SETTING if len({setting[name] for setting in settings}) > 1]
+
+
+def worth_naming(facets: Mapping[str, str], vary: Sequence[str]) -> dict[str, str]:
+    """The facets without a protocol and a machine that are everywhere the same."""
+    return {name: value for name, value in facets.items() if name not in _QUIET or name in vary}
 
 
 def size_text(cell: Cell) -> str:
@@ -130,15 +137,26 @@ def is_reference(cell: Cell) -> bool:
 
 
 def setting(cells: Sequence[Cell]) -> str:
-    """Sizes, batches and precisions of the measurements, such as `224 px, batch 1, fp32`."""
+    """Sizes, batches and precisions of the measurements, such as `224 px, batch 1, fp32`; several protocols too."""
     values = [list(dict.fromkeys(setting_of(cell)[name] for cell in cells)) for name in SETTING]
-    precisions, sizes, batches = (", ".join(found) for found in values)
-    return f"{sizes} px, batch {batches}, {precisions}" if cells else "nothing measured"
+    precisions, sizes, batches, protocols, _ = (", ".join(found) for found in values)
+    timed = f", {protocols} protocol" if "protocol" in varying(cells) else ""
+    return f"{sizes} px, batch {batches}, {precisions}{timed}" if cells else "nothing measured"
+
+
+def counted(cell: Cell) -> tuple[int | None, int | None, int | None]:
+    """Parameters, MACs and bytes moved, where they were counted.
+
+    Bytes of int8 are not: which layers a runtime quantises and fuses PyTorch's graph does not tell, and older files
+    have float32's there.
+    """
+    moved = None if cell.get("precision") == "int8" else cell.get("bytes_moved")
+    return cell.get("params"), cell.get("macs"), moved
 
 
 def costs(row: Row) -> tuple[str, str, str]:
     """Parameters, 10^9 MACs and 10^6 bytes moved of a row's network; nothing where they were not counted."""
-    params, macs, moved = (row.network.get(name) for name in ("params", "macs", "bytes_moved"))
+    params, macs, moved = counted(row.network)
     return (
         "" if params is None else f"{params:,}",
         "" if macs is None else f"{macs / 1e9:.3f}",

@@ -8,7 +8,7 @@ from recalib.benchmark import published
 from recalib.benchmark.advice import overhead_text
 from recalib.benchmark.published import BASELINE
 from recalib.benchmark.statistics import ratio_of
-from recalib.report.rows import Cell, is_distinguishable, median_text, module_title, setting_text, size_text
+from recalib.report.rows import Cell, facets_of, is_distinguishable, median_text, module_title, setting_text
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ def fastest_forms(cells: Sequence[Cell]) -> list[Cell]:
     """One "ok" cell of each network and setting: deployed where that was measured."""
     chosen: dict[tuple[Any, ...], Cell] = {}
     for cell in cells:
-        names = ("model", "module", "runtime", "batch", "precision")
-        key = (size_text(cell), *(cell[name] for name in names))
+        key = (cell["module"], *facets_of(cell).values())
         if cell["status"] == "ok" and (key not in chosen or cell["deployed"]):
             chosen[key] = cell
     return list(chosen.values())

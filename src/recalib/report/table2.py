@@ -5,7 +5,18 @@ from dataclasses import dataclass
 
 from recalib.benchmark import published
 from recalib.benchmark.advice import overhead_text
-from recalib.report.rows import Cell, facets_of, is_like_plain, is_reference, median_text, module_title, setting_text
+from recalib.report.rows import (
+    Cell,
+    facets_of,
+    facets_text,
+    is_like_plain,
+    is_reference,
+    median_text,
+    module_title,
+    setting_of,
+    setting_text,
+    varying,
+)
 from recalib.report.series import fastest_forms
 
 HEADINGS = ("network", "module", "setting", "runtime", "parameters, M", "GMACs an image", "published top-1 / top-5, %",
@@ -43,10 +54,12 @@ def table2(cells: Sequence[Cell]) -> str:
 def table2_rows(cells: Sequence[Cell]) -> list[Line]:
     """The rows of `table2`: costs are those of the network as inserted, times those of its fastest form."""
     inserted = {(c["model"], c["module"], str(c["size"]), c["batch"]): c for c in cells if not c["deployed"]}
-    lines = []
+    lines, vary = [], [name for name in varying(cells) if name in ("protocol", "machine")]
     for cell in fastest_forms(cells):
         counted = inserted.get((cell["model"], cell["module"], str(cell["size"]), cell["batch"]), cell)
-        words = [cell["model"], module_title(cell["module"]), setting_text(cell), cell["runtime"]]
+        own = facets_text({name: setting_of(cell)[name] for name in vary})
+        setting = ", ".join(filter(None, (setting_text(cell), own)))
+        words = [cell["model"], module_title(cell["module"]), setting, cell["runtime"]]
         words += [_count(counted["params"], 1e6), _count(counted["macs"], 1e9 * cell["batch"])]
         words += [*_accuracy(cells, cell), median_text(cell), _overhead(cell)]
         lines.append(Line(words, facets_of(cell), is_like_plain(cell)))

@@ -58,7 +58,9 @@ def terminal_table(cells: Sequence[Cell], machine: Mapping[str, Any], width: int
     for heading in ("as inserted", "deployed"):
         table.add_column("\nms", justify="right", no_wrap=True)
         table.add_column(f"{heading}\noverhead, %", justify="right")
-    vary = varying(cells)
+    vary = [
+        name for name in varying(cells) if name != "machine"
+    ]  # there is one, whose fingerprint tells precisions too
     for _, group in groupby(rows(cells), key=lambda row: (row.model, row.runtime, row.setting)):
         _add_group(table, list(group), vary, full)
     return table
