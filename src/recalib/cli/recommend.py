@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
     budget = Budget(**{name: _limit(args, name) for name in ("latency", "throughput", "memory", "params")})
     models = [name for given in args.models for name in FAMILIES.get(given, (given,))]
     own = {} if args.runs is None else own_accuracies(args.runs)
-    cells = _cells(args, wanted(models, args.modules, own))
+    cells = _cells(args, wanted(models, networks.module_names(args.modules), own))
     chosen = recommend(cells, budget, own=own, memory=memory_bytes, among=models)
     for line in chosen.lines:
         Console().print(f"- {line}", highlight=False, markup=False, soft_wrap=True)
