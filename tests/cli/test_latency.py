@@ -92,3 +92,9 @@ def test_a_killed_process_costs_one_cell_which_is_not_called_out_of_memory(tmp_p
     dead = [cell for cell in found if cell["status"] != "ok"]
     assert {(cell["status"], cell["message"]) for cell in dead} == {("failed", "process died (signal 9)")}, stderr
     assert len(found) == 4
+
+
+def test_without_a_network_it_asks_for_one(tmp_path):
+    process = recalib("latency", "--out", tmp_path)
+    _, stderr = process.communicate(timeout=200)
+    assert (process.returncode, stderr) == (2, "recalib: which networks? Name some, such as resnet18\n")

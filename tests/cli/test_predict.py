@@ -52,12 +52,18 @@ def test_evaluation_of_an_exported_file_is_that_of_its_checkpoint(checkpoint, ci
     assert main(["export", str(checkpoint), "--dynamic", "--out", str(file)]) == 0
     for source in (checkpoint, file):
         out = tmp_path / "e.json"
-        flags = ["--normalization", "imagenet", "--data", str(cifar), "--limit", "200", "--json", str(out)]
+        flags = ["--data", str(cifar), "--limit", "200", "--json", str(out)]
         assert main(["evaluate", "--checkpoint", str(source), *flags]) == 0
         results.append(json.loads(out.read_text()))
     assert results[0]["top1"] == results[1]["top1"]
     assert results[0]["loss"] == pytest.approx(results[1]["loss"], 1e-5)
     assert results[1]["format"] == "onnx"
+
+
+def test_files_go_into_folders_that_are_made(checkpoint, tmp_path):
+    file = tmp_path / "new" / "net.onnx"
+    assert main(["export", str(checkpoint), "--out", str(file)]) == 0
+    assert file.is_file()
 
 
 @pytest.mark.parametrize(
@@ -67,12 +73,20 @@ def test_evaluation_of_an_exported_file_is_that_of_its_checkpoint(checkpoint, ci
         (["export", "CHECKPOINT", "--out", "net.xml"], "ends in .onnx", 2),
         (["export", "CHECKPOINT", "--to", "tensorrt"], "trtexec", 2),
         (["export", "CHECKPOINT", "--tolerance", "0", "--out", "OUT.onnx"], "differs", 1),
+        (["export", "CHECKPOINT", "--tolerance", "nan"], "--tolerance nan", 2),
         (["export", "missing.pth"], "missing.pth is no file", 2),
+        (["predict", "PHOTOS", "--checkpoint", "missing.onnx"], "missing.onnx: there is no such file", 2),
+        (["predict", "PHOTOS", "--checkpoint", "torn.xml"], "torn.xml is no OpenVINO model", 2),
+        (["predict", "PHOTOS", "--checkpoint", "torn.pt2"], "torn.pt2 is no archive", 2),
+        (["predict", "PHOTOS", "--checkpoint", "torn.onnx", "--model", "resnet18"], "torn.onnx holds its network", 2),
     ],
 )
-def test_mistakes_are_one_line(argv, said, code, checkpoint, tmp_path, capsys):
-    places = {"CHECKPOINT": str(checkpoint), "OUT.onnx": str(tmp_path / "o.onnx")}
-    assert main([places.get(word, word) for word in argv]) == code
-    error = capsys.readouterr().err
+def test_mistakes_are_one_line(argv, said, code, checkpoint, photos, tmp_path, capfd):
+    torn = {name: tmp_path / name for name in ("torn.xml", "torn.pt2", "torn.onnx")}
+    for path in torn.values():
+        path.write_text("<net")
+    places = {"CHECKPOINT": checkpoint, "PHOTOS": photos, "OUT.onnx": tmp_path / "o.onnx"} | torn
+    assert main([str(places.get(word, word)) for word in argv]) == code
+    error = capfd.readouterr().err  # what libraries write past Python, too
     assert said in error
     assert error.count("\n") == 1

@@ -45,6 +45,12 @@ def test_a_limit_that_is_none_is_a_bad_argument(capsys):
     assert "--latency 'fast'" in capsys.readouterr().err
 
 
+def test_an_unknown_module_is_refused_before_anything_is_measured(tmp_path, capsys):
+    assert cli.main(["recommend", "resnet18", "--modules", "ecca", "--out", str(tmp_path / "none")]) == 2
+    assert "unknown attention 'ecca'" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 def test_what_is_missing_is_measured(tmp_path, capsys):
     arguments = ["mobilenet", "--modules", "se", "--resolution", "32", "--runtime", "eager", "--out", str(tmp_path)]
     assert cli.main(["recommend", *arguments, "--memory", "1GB"]) == 0

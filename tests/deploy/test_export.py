@@ -145,6 +145,9 @@ def test_a_thousand_outputs_are_imagenets_and_folders_get_their_names():
     assert label_names(["n01440764", "n02123045"], 2) == ("tench", "tabby")
     assert label_names(["cat", "dog"], 2) == ("cat", "dog")
     assert label_names(None, 10) == ()
+    assert label_names(None, 10, "cifar_resnet20_pad")[3] == "cat"
+    assert label_names(["x"] * 10, 10, "cifar_resnet20")[3] == "x"
+    assert label_names(None, 100, "cifar_resnet20") == ()
     assert About("net").name(3) == "class 3"
 
 

@@ -37,7 +37,7 @@ class Cell:
         message: why not, in one line.
         params: parameters of the network in this form.
         macs: multiply-adds of one forward pass, of the whole batch.
-        bytes_moved: bytes of one forward pass that its layers read and write.
+        bytes_moved: bytes of one forward pass that its layers read and write; None for int8.
         latency_ms: ``{"median", "min", "samples", "processes"}``; one sample a round, paired with the other cells of
             the run, process after process, and how many each process gave.
             Of a runtime with several requests in flight it is the time a batch at full load, not a latency.

@@ -1,10 +1,12 @@
 """``recalib export``: a network as a file for another runtime, checked by running it."""
 
 import dataclasses
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from recalib.cli.arguments import parse
@@ -60,6 +62,8 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Run the command."""
     given = parse(Arguments, argv, "recalib export", config=(FlagCreatePairsOff,))
+    if not 0 <= given.tolerance < float("inf"):
+        raise RecalibError(f"--tolerance {given.tolerance}: a share such as {TOLERANCE:g}")
     form = find_format(given.to)
     form.require()
     if given.batch < 1 or (given.size and min(given.size) < 1):
@@ -76,10 +80,13 @@ def main(argv: list[str]) -> int:
     )  # fmt: skip
     about = replace(classifier.about, batch=given.batch, dynamic=given.dynamic)
     files = _files(given.images, MOST_IMAGES[given.precision])
-    done = export(
-        classifier.network, out, about, to=given.to, opset=given.opset, files=files,
-        precision=given.precision, tolerance=given.tolerance,
-    )  # fmt: skip
+    terminal = Console(stderr=True)
+    working = terminal.status(f"writing and checking {out.name}") if terminal.is_terminal else nullcontext()
+    with working:
+        done = export(
+            classifier.network, out, about, to=given.to, opset=given.opset, files=files,
+            precision=given.precision, tolerance=given.tolerance,
+        )  # fmt: skip
     if classifier.form == "untrained":
         print(f"{given.source}: random weights")
     _say(done)

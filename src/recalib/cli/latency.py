@@ -21,7 +21,7 @@ from recalib.benchmark.statistics import FEWEST_PROCESSES
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import print_notes, progress_bar, stoppable
-from recalib.errors import WorkFailed
+from recalib.errors import RecalibError, WorkFailed
 from recalib.report import terminal_table, write_page
 from recalib.report.page import main_setting
 from recalib.runtimes import RUNTIMES
@@ -87,6 +87,8 @@ def main(argv: list[str]) -> int:
 
         return detector_latency.main(argv)
     args = parse(Arguments, argv, "recalib latency", config=(FlagCreatePairsOff,))
+    if not args.models:
+        raise RecalibError("which networks? Name some, such as resnet18")
     runtimes = tuple(RUNTIMES) if args.runtimes == ("all",) else args.runtimes
     grid = Grid(
         models=args.models,

@@ -59,7 +59,7 @@ class Arguments:
     runtime: str = "openvino"
     """eager, compile, onnxruntime, openvino"""
     precision: str = "fp32"
-    """fp32, bf16 or fp16"""
+    """fp32, bf16, fp16 or int8"""
     modules: tuple[str, ...] = MODULES
     """attention modules to consider; the plain network always is"""
     weights: Path | None = None
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
     own = {} if args.runs is None else own_accuracies(args.runs)
     if args.weights is not None and len(models) != 1:
         raise RecalibError(f"weights {str(args.weights)!r} belong to one model, and {len(models)} are named")
-    cells = _cells(args, wanted(models, args.modules, own))
+    cells = _cells(args, wanted(models, networks.module_names(args.modules), own))
     chosen = recommend(cells, budget, own=own, memory=memory_bytes, among=models)
     for line in chosen.lines:
         Console().print(f"- {line}", highlight=False, markup=False, soft_wrap=True)

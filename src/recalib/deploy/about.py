@@ -10,6 +10,7 @@ from recalib.errors import RecalibError
 
 CROP = 224 / 256  # the share of the short side that ImageNet is evaluated on
 CIFAR_SIDE = 32  # images up to this side are shown whole
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 @dataclass(frozen=True)
@@ -75,17 +76,20 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def label_names(classes: list[str] | None, outputs: int | None) -> tuple[str, ...]:
+def label_names(classes: list[str] | None, outputs: int | None, model: str = "") -> tuple[str, ...]:
     """Names of a network's outputs.
 
     Args:
         classes: those of its checkpoint, if it tells them; ImageNet's folders (n01440764, ...) get their names.
         outputs: their number; 1000 that nobody names are ImageNet's.
+        model: name of the network; 10 outputs of one for CIFAR that nobody names are CIFAR-10's.
     """
     if classes is not None and len(classes) == outputs and not _are_synsets(classes):
         return tuple(classes)
     if outputs == 1000 and classes is None:
         return imagenet_names()
+    if outputs == len(CIFAR10) and classes is None and "cifar" in model:
+        return CIFAR10
     return tuple(_synset_name(name) for name in classes) if classes and len(classes) == outputs else ()
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recalib.data.normalization import NORMALIZATIONS
 from recalib.data.pictures import read_batch
 from recalib.deploy.about import CIFAR_SIDE, CROP, About, label_names
 from recalib.deploy.formats import Run, format_of
@@ -82,7 +83,11 @@ def open_classifier(
     if path.is_file():
         if attention is not None:
             raise RecalibError(f"attention {attention!r}: {path.name} has the attention it was trained with")
-        return open_exported(path, size) if format_of(path) else _open_checkpoint(path, model, size)
+        if not format_of(path):
+            return _open_checkpoint(path, model, size)
+        if model is not None:
+            raise RecalibError(f"model {model!r}: {path.name} holds its network")
+        return open_exported(path, size)
     if path.suffix in (".pth", ".pt", ".th", ".tar", ".safetensors", ".pkl") or format_of(path) or path.is_dir():
         raise RecalibError(f"{path} is no file")
     network = create_model(str(source))
@@ -162,16 +167,16 @@ def about_of(
         size: H and W of the images; None for those that it was made for.
     """
     config = getattr(network, "pretrained_cfg", None) or {}
-    side = 32 if "cifar" in model else 224
+    side, usual = (32, NORMALIZATIONS["cifar"]) if "cifar" in model else (224, NORMALIZATIONS["imagenet"])
     size = size or (config["input_size"][-2:] if "input_size" in config else (side, side))
     with torch.inference_mode():
         outputs = network.eval()(torch.zeros(1, 3, *size)).shape[-1]
     form = seen.normalization if seen else None
     about = About(
-        model, attention, label_names(metadata.get("classes"), outputs), size=size,
+        model, attention, label_names(metadata.get("classes"), outputs, model), size=size,
         crop=1.0 if max(size) <= CIFAR_SIDE else CROP,
     )  # fmt: skip
-    mean, std = form or (config.get("mean", about.mean), config.get("std", about.std))
+    mean, std = form or (config.get("mean", usual.mean), config.get("std", usual.std))
     return replace(about, mean=tuple(mean), std=tuple(std))
 
 

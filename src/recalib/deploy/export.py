@@ -85,6 +85,7 @@ def export(
     deployed = deploy(reference, shape, target=target)
     example = torch.randn(_example_shape(about), generator=torch.Generator().manual_seed(0))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
             fresh = Path(folder) / path.name
             form.write(deployed, example, fresh, about.to_metadata(), dynamic=about.dynamic, opset=opset)

@@ -128,6 +128,8 @@ def weights_of(run_or_file: Path) -> Path:
         RecalibError: where there are none.
     """
     path = run_or_file / "last.safetensors" if run_or_file.is_dir() else run_or_file
+    if not run_or_file.exists():
+        raise RecalibError(f"{run_or_file}: there is no such file or run")
     if not path.is_file():
         raise RecalibError(f"{run_or_file} holds no weights: {path.name} is missing")
     return path

@@ -88,5 +88,6 @@ def dynamic_shapes(dynamic: bool) -> tuple[dict[int, object]] | None:
 
 def unreadable(path: Path, kind: str, error: Exception) -> RecalibError:
     """The error for a file that is not of its kind."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    reason = next((line for line in lines if not line.startswith("Exception from")), lines[0])  # OpenVINO's own places
     return RecalibError(f"{path} is no {kind} that can be read: {reason}")

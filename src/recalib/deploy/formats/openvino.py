@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,7 @@ class OpenVINO(Format):
 
         core = openvino.Core()
         try:
+            ElementTree.parse(path)  # what is no XML OpenVINO hands to TensorFlow's reader, which writes to stderr
             network = core.read_model(path)
             compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         except Exception as error:  # OpenVINO raises RuntimeError and others

@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,8 @@ class TorchExport(Format):
         Raises:
             RecalibError: for a file that is no archive.
         """
+        if not is_zipfile(path):  # PyTorch would log a traceback beside its error
+            raise unreadable(path, "archive of torch.export", ValueError("not a ZIP archive, or cut short"))
         extra = {METADATA: ""}
         try:
             with warnings.catch_warnings():
