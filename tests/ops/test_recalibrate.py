@@ -90,6 +90,28 @@ def test_a_mistake_is_one_line_that_names_module_and_shape(call, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("left", ["BatchNorm2d", "SE"])
+def test_a_module_that_was_left_on_the_cpu_is_named_with_both_devices(left, training):
+    with FakeTensorMode(), torch.set_grad_enabled(training):
+        modules = nn.BatchNorm2d(16).train(training), create_attention("se", 16).train(training)
+        norm, gate = (m if type(m).__name__ == left else m.to("cuda") for m in modules)
+        x = torch.empty(2, 16, 4, 4, device="cuda")
+        with pytest.raises(RecalibError, match=rf"^{left} is on cpu, its map on cuda:0; move .*$"):
+            recalibrate(x, norm, gate, x)
+        if left == "SE":
+            with pytest.raises(RecalibError, match="SE is on cpu"):
+                gate(x)
+
+
+def test_an_error_of_the_gates_own_stays_what_it_is(fusing):
+    def fails(moments):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        recalibrate(torch.randn(2, 16, 4, 4), None, Answers(fails))
+
+
 def test_a_large_map_in_training_takes_two_passes_and_a_small_one_the_modules():
     small = Block("se")
     large = nn.BatchNorm2d(64), create_attention("se", 64)
