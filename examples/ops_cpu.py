@@ -1,10 +1,11 @@
 """Tails of residual blocks on a CPU: `recalib.ops.recalibrate` against the same modules one after the other.
 
 Forward and backward (training) or forward alone (inference) of norm -> attention -> + shortcut -> ReLU, with the shapes
-of ResNet-50's stages. "Unfused" overwrites where torchvision's own blocks do (``out += identity``, ``ReLU(inplace)``).
+of ResNet-50's stages. "Unfused" is what torchvision's blocks run with attention behind the norm: each module is called,
+``out += identity`` and ``ReLU(inplace)`` overwrite.
 
     python examples/ops_cpu.py
-    python examples/ops_cpu.py --threads 1 --clock cpu --json results/ops_cpu.json    # where others use the machine too
+    python examples/ops_cpu.py --sizes 14 7 --json results/ops_cpu.json    # a part; other cells of the file stay
 """
 
 import json
@@ -24,7 +25,7 @@ from torch import nn
 
 from recalib import create_attention
 from recalib.benchmark.statistics import ratio_interval
-from recalib.ops import integrate, moments, recalibrate
+from recalib.ops import recalibrate
 from recalib.runtimes.base import Settings
 from recalib.runtimes.machine import describe
 from recalib.runtimes.protocol import find_protocol
@@ -39,6 +40,9 @@ class Arguments:
 
     modules: tuple[str, ...] = ("none", "ab", "eca", "se", "srm", "multi_se", "gct")
     """attention modules; none for a plain tail"""
+    sizes: tuple[int, ...] = (56, 28, 14, 7)
+    """H and W of the maps"""
+    modes: tuple[Literal["training", "inference"], ...] = ("training", "inference")
     batch: int = 8
     rounds: int = 30
     """how often each pair is timed, in turn"""
@@ -46,13 +50,18 @@ class Arguments:
     clock: Literal["wall", "cpu"] = "wall"
     """cpu: the thread's own time, which other processes do not lengthen; with one thread only"""
     json: Path | None = None
+    """where to write the raw samples; cells that are there and are not measured now stay"""
+
+
+RELU = nn.ReLU(inplace=True)
 
 
 def unfused(x, norm, attention, residual):
     y = norm(x)
     if attention is not None:
-        y = integrate(y, attention.affine(moments(y, attention.needs_variance)))
-    return y.add_(residual).relu_()
+        y = attention(y)
+    y += residual
+    return RELU(y)
 
 
 def fused(x, norm, attention, residual):
@@ -88,21 +97,31 @@ def measure(pair: list[Callable[[], None]], rounds: int, clock: Callable[[], flo
     return samples
 
 
+def key(cell: dict) -> tuple:
+    """What a cell is a measurement of."""
+    return cell["mode"], cell["layout"], *cell["shape"], cell["module"]
+
+
 def main(arguments: Arguments) -> None:
     torch.set_num_threads(arguments.threads)
     clock = time.perf_counter if arguments.clock == "wall" else time.thread_time
-    cells = []
-    for training, layout, (channels, size), name in track(
-        list(product((True, False), LAYOUTS, STAGES, arguments.modules)), "tails"
+    cells = {}
+    if arguments.json and arguments.json.exists():
+        kept = json.loads(arguments.json.read_text(encoding="utf-8"))
+        cells = {key(cell): cell for cell in kept["cells"]}
+    stages = [stage for stage in STAGES if stage[1] in arguments.sizes]
+    for mode, layout, (channels, size), name in track(
+        list(product(arguments.modes, LAYOUTS, stages, arguments.modules)), "tails"
     ):
         shape = arguments.batch, channels, size, size
-        samples = measure(steps(name, training, LAYOUTS[layout], shape), arguments.rounds, clock)
+        samples = measure(steps(name, mode == "training", LAYOUTS[layout], shape), arguments.rounds, clock)
         ratio, low, high = ratio_interval(*samples)
-        what = {"mode": "training" if training else "inference", "layout": layout, "shape": shape, "module": name}
+        what = {"mode": mode, "layout": layout, "shape": shape, "module": name}
         raw = dict(
             zip(("fused_ms", "unfused_ms"), ([round(s * 1e3, 4) for s in each] for each in samples), strict=True)
         )
-        cells.append({**what, "ratio": ratio, "low": low, "high": high, **raw})
+        cell = {**what, "ratio": ratio, "low": low, "high": high, **raw}
+        cells[key(cell)] = cell
         print(f"{what['mode']:9} {layout:13} {shape!s:18} {name:8} {ratio:.2f} ({low:.2f} to {high:.2f})")
     if arguments.json:
         settings = Settings("fp32", arguments.threads, torch.device("cpu"), find_protocol("clean"))
@@ -111,7 +130,7 @@ def main(arguments: Arguments) -> None:
             "layout": "as the cells say",
             "protocol": f"ops_cpu, {arguments.clock} clock",
         }
-        record = {"command": " ".join(["python", *sys.argv]), "machine": machine, "cells": cells}
+        record = {"command": " ".join(["python", *sys.argv]), "machine": machine, "cells": list(cells.values())}
         arguments.json.write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 

@@ -15,6 +15,7 @@ from recalib.attention import SE
 from recalib.benchmark import cost
 from recalib.errors import WorkFailed
 from recalib.models import cifar_resnet
+from recalib.ops.gemm import recalibrated_conv
 from recalib.surgery import fuse_, insert_
 
 FLOAT = 4  # bytes
@@ -201,6 +202,18 @@ def test_a_network_with_fused_tails_costs_what_it_cost_before():
         before.flops,
         before.bytes_moved,
     )
+
+
+class Epilogue(nn.Conv2d):
+    """A 1x1 convolution as a deployed network on a GPU may run it."""
+
+    def forward(self, x):
+        return recalibrated_conv(x, self.weight.flatten(1), self.bias, None, None, None, True)
+
+
+def test_a_convolution_that_recalibrates_has_the_multiply_adds_of_a_convolution():
+    size = (2, 8, 5, 7)
+    assert cost(Epilogue(8, 16, 1), size).macs == cost(nn.Conv2d(8, 16, 1), size).macs == 2 * 8 * 16 * 5 * 7
 
 
 class Counting(nn.Module):

@@ -14,7 +14,7 @@ from recalib import RecalibError, attention_names, cifar_resnet, deploy, insert_
 from recalib.attention import Attention
 from recalib.deploy.deploy import assemble, key, sites_of
 from recalib.deploy.forms import form_by_rule, forms_of, forms_to_measure
-from recalib.deploy.gates import GateFirst, GateInWeights, means
+from recalib.deploy.gates import GateFirst, GateInWeights, means, tap_means
 from recalib.deploy.graph import simplify, trace
 from recalib.deploy.rewrite import Spread
 from recalib.deploy.tails import ConvTail, Tail
@@ -299,6 +299,15 @@ def test_kernels_are_for_eager_mode_on_a_gpu_and_the_epilogue_only_where_it_is_m
     assert forms("srm", "eager", gpu) == ("tail", ["map", "tail"])
     assert forms("se", "eager", cpu) == ("input", ["map", "input"])
     assert forms("srm", "compile", gpu) == ("map", ["map"])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_means_of_what_the_taps_of_a_3x3_convolution_see_are_kept_in_float32(dtype):
+    h = (torch.rand(2, 3, 60, 50) + 100).to(dtype)  # sums beyond what float16 holds
+    taps = tap_means(h)
+    seen = torch.nn.functional.unfold(h.double(), 3, padding=1).mean(2)
+    assert taps.dtype == torch.float32
+    torch.testing.assert_close(taps.double(), seen, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("form", ["map", "input", "tail", "epilogue"])

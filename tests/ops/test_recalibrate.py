@@ -90,6 +90,27 @@ def test_a_mistake_is_one_line_that_names_module_and_shape(call, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("left", ["BatchNorm2d", "SE", "none"])
+def test_a_module_that_was_left_on_another_device_is_named_with_both(left, fusing, monkeypatch):
+    def launches(*_):
+        raise ValueError("Pointer argument (at 1) cannot be accessed from Triton (cpu tensor?)")
+
+    monkeypatch.setattr(sys.modules["recalib.ops.recalibrate"], "tail", launches)
+    modules = nn.BatchNorm2d(16), create_attention("se", 16)
+    norm, gate = (m.to("meta") if type(m).__name__ == left else m for m in modules)
+    message = "^Pointer argument" if left == "none" else f"^{left} is on meta, its map on cpu; move the module there$"
+    with pytest.raises(ValueError, match=message):
+        recalibrate(torch.randn(2, 16, 4, 4), norm, gate)
+
+
+def test_an_error_of_the_gates_own_stays_what_it_is(fusing):
+    def fails(moments):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        recalibrate(torch.randn(2, 16, 4, 4), None, Answers(fails))
+
+
 def test_a_large_map_in_training_takes_two_passes_and_a_small_one_the_modules():
     small = Block("se")
     large = nn.BatchNorm2d(64), create_attention("se", 64)

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from recalib.benchmark.conventions import Convention, Operation
+from recalib.ops import gemm  # noqa: F401  registers the operator that is counted below
 
 
 class Meter(TorchDispatchMode):
@@ -30,7 +31,7 @@ class Meter(TorchDispatchMode):
         from torch.utils.flop_counter import flop_registry  # a slow import
 
         super().__init__()
-        self.formulas = flop_registry
+        self.formulas = {**flop_registry, torch.ops.recalib.recalibrated_conv: _recalibrated_conv}
         self.convention = convention
         self.names = {module: name for name, module in model.named_modules()}
         self.running = [""]
@@ -86,6 +87,11 @@ class Meter(TorchDispatchMode):
         self.own[self.running[-1]].update(counts)
         for name in set(self.running):
             self.within[name].update(counts)
+
+
+def _recalibrated_conv(h: Tensor, weight: Tensor, *_: Any, out_val: Tensor) -> int:
+    """FLOPs of the product in `recalib.ops.gemm`, as torch's formulas state those of its convolutions."""
+    return 2 * out_val.numel() * weight.shape[1]
 
 
 def _name(func: Any) -> str:

@@ -104,18 +104,25 @@ class GateInWeights(nn.Module):
 
 def means(x: Tensor) -> Tensor:
     """Means (N, C) of a map, summed and kept in at least float32."""
-    return x.mean((2, 3), dtype=None if x.dtype == wide(x.dtype) else wide(x.dtype))  # no copy of a half precision map
+    return x.mean((2, 3), dtype=_widened(x))
+
+
+def _widened(x: Tensor) -> torch.dtype | None:
+    """For sums over x to be taken in `wide` without a copy of x; None, no cast in a graph, where x is wide already."""
+    return None if x.dtype == wide(x.dtype) else wide(x.dtype)
 
 
 def tap_means(h: Tensor) -> Tensor:
     """What each tap of a 3x3 convolution with padding 1 sees of h (N, C, H, W) on average: (N, 9 C), taps innermost.
 
-    A tap off the centre misses a border row, a border column, or both, whose corner is then missed twice.
+    A tap off the centre misses a border row, a border column, or both, whose corner is then missed twice. Summed and
+    kept in at least float32, as `means` are.
     """
-    size = h.shape[2] * h.shape[3]
-    total = h.sum((2, 3))
-    rows = (h[:, :, -1].sum(2), None, h[:, :, 0].sum(2))  # missed by the upper, middle and lower taps
-    columns = (h[:, :, :, -1].sum(2), None, h[:, :, :, 0].sum(2))
+    size, dtype = h.shape[2] * h.shape[3], _widened(h)
+    total = h.sum((2, 3), dtype=dtype)
+    # missed by the upper, middle and lower taps
+    rows = (h[:, :, -1].sum(2, dtype=dtype), None, h[:, :, 0].sum(2, dtype=dtype))
+    columns = (h[:, :, :, -1].sum(2, dtype=dtype), None, h[:, :, :, 0].sum(2, dtype=dtype))
     taps = []
     for y, row in enumerate(rows):
         for x, column in enumerate(columns):

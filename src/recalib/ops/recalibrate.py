@@ -52,9 +52,10 @@ def recalibrate(
     if is_symbolic(x):
         return compose(x, norm, attention, residual, relu)
     _check(x, norm, attention, residual)
-    if (is_synchronized(norm) or _pays(x, attention)) and _fuses(x, norm, attention, residual):
-        return tail(x, norm, cast("GateOnMoments | None", attention), residual, relu)
-    if is_synchronized(norm) and is_affine(norm):  # torch's own forward refuses a CPU
+    synchronized = is_synchronized(norm)
+    if (synchronized or _pays(x, attention)) and _fuses(x, norm, attention, residual):
+        return _tail(x, norm, cast("GateOnMoments | None", attention), residual, relu)
+    if synchronized and norm is not None and is_affine(norm):  # torch's own forward refuses a CPU
         return compose(tail(x, norm, None, None, False), None, attention, residual, relu)
     return compose(x, norm, attention, residual, relu)
 
@@ -63,8 +64,30 @@ def attend(x: Tensor, gate: GateOnMoments) -> Tensor:
     """A gate on moments applied to a map x (N, C, H, W), and nothing else: what a gate's own forward is."""
     _check(x, None, gate, None)
     if _pays(x, gate) and x.numel() > 0:
-        return tail(x, None, gate, None, False)
+        return _tail(x, None, gate, None, False)
     return integrate(x, ask(gate, moments(x, gate.needs_variance)))
+
+
+def _tail(x: Tensor, norm: nn.Module | None, gate: GateOnMoments | None, residual: Tensor | None, relu: bool) -> Tensor:
+    """`tail`; where it fails because a module is on another device, with an error that says so.
+
+    Devices are compared after a failure only: in every call it would cost a GPU more than a launch.
+    """
+    if torch.compiler.is_compiling():  # a compiler that has to leave the graph in a gate cannot do so inside of a try
+        return tail(x, norm, gate, residual, relu)
+    try:
+        return tail(x, norm, gate, residual, relu)
+    except Exception:
+        _refuse_other_devices(x, norm, gate)
+        raise
+
+
+def _refuse_other_devices(x: Tensor, *modules: object) -> None:
+    for module in modules:
+        tensors = [*module.parameters(), *module.buffers()] if isinstance(module, nn.Module) else []
+        elsewhere = next((str(t.device) for t in tensors if t.device != x.device), None)
+        if elsewhere is not None:
+            raise RecalibError(f"{_name(module)} is on {elsewhere}, its map on {x.device}; move the module there")
 
 
 def _fuses(x: Tensor, norm: nn.Module | None, attention: nn.Module | None, residual: Tensor | None) -> bool:
@@ -122,12 +145,12 @@ def _check(x: Tensor, norm: nn.Module | None, attention: object, residual: Tenso
         raise RecalibError(f"residual of shape {tuple(residual.shape)} for a map of {tuple(shape)}; they must be equal")
     if x.numel() == shape[1] and uses_batch_statistics(norm) and not is_synchronized(norm):
         raise RecalibError(f"{_name(norm)} in training needs more than 1 value per channel, got a map {tuple(shape)}")
-    for module, channels in (
-        (norm, getattr(norm, "num_features", None)),
-        (attention, getattr(attention, "channels", None)),
-    ):
-        if isinstance(channels, int) and channels != shape[1]:
-            raise RecalibError(f"{_name(module)} of {channels} channels on a map of shape {tuple(shape)}")
+    channels = getattr(norm, "num_features", None)
+    if channels != shape[1] and isinstance(channels, int):
+        raise RecalibError(f"{_name(norm)} of {channels} channels on a map of shape {tuple(shape)}")
+    channels = getattr(attention, "channels", None)
+    if channels != shape[1] and isinstance(channels, int):
+        raise RecalibError(f"{_name(attention)} of {channels} channels on a map of shape {tuple(shape)}")
 
 
 def _name(module: object) -> str:

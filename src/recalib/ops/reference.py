@@ -25,7 +25,7 @@ def compose(
     """
     y = x if norm is None else norm(x)
     # a batch norm keeps its input for the backward, not its output; a hook might
-    ours = norm is not None and is_affine(norm) and not is_observed(norm) and not is_symbolic(x)
+    ours = norm is not None and not is_symbolic(x) and is_affine(norm) and not is_observed(norm)
     if attention is None:
         pass
     elif not is_captured(x) and not is_observed(attention) and is_gate(attention):
