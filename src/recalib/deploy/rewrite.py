@@ -48,7 +48,9 @@ def _put_gate(graph: fx.GraphModule, site: Site, target: Target, gate_first: boo
     with graph.graph.inserting_before(site.node):
         operand = graph.graph.call_module(name, (source,))
         if blocked:
-            spread = put_new_module(graph, f"{name}_spread", Spread(site.attention.channels, not inside).to(_like(graph)))
+            spread = put_new_module(
+                graph, f"{name}_spread", Spread(site.attention.channels, not inside).to(_like(graph))
+            )
             operand = graph.graph.call_module(spread, (operand, site.map))
     _integrate(graph.graph, site, operand, target, gate_first)
 
