@@ -14,7 +14,7 @@ from recalib import RecalibError, attention_names, cifar_resnet, deploy, insert_
 from recalib.attention import Attention
 from recalib.deploy.deploy import assemble, key, sites_of
 from recalib.deploy.forms import form_by_rule, forms_of, forms_to_measure
-from recalib.deploy.gates import GateFirst, GateInWeights, means, tap_means
+from recalib.deploy.gates import GateBlocked, GateFirst, GateInWeights, means, tap_means
 from recalib.deploy.graph import simplify, trace
 from recalib.deploy.rewrite import Spread
 from recalib.deploy.tails import ConvTail, Tail
@@ -125,11 +125,12 @@ def test_a_deployed_network_can_be_copied_pickled_and_moved():
     assert deployed.float()(x).dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", ["gct", "se"])
+@pytest.mark.parametrize("name", ["gct", "se", "multi_se"])
 def test_batch_size_is_free_after_deployment(name):
     model = in_play(cifar_resnet(20, block="bottleneck", attention=name)).double()
     deployed = deploy(model, (1, 3, 32, 32), target="onnxruntime")
-    assert any(isinstance(m, GateInWeights) for m in deployed.modules()) == (name == "se")
+    assert any(isinstance(m, GateInWeights) for m in deployed.modules()) == (name == "multi_se")
+    assert any(isinstance(m, GateBlocked) for m in deployed.modules()) == (name == "se")
     x = torch.randn(7, 3, 32, 32, dtype=torch.double)
     with torch.no_grad():
         assert relative_error(deployed(x), model(x)) < 1e-9
@@ -165,10 +166,18 @@ def test_the_rule_reads_whichever_is_less():
 @pytest.mark.parametrize(("batch", "channels_in"), [(1, [64, 128]), (2, [])], ids=["one image", "a batch"])
 def test_weights_carry_the_gate_where_there_is_one_image_and_fewer_channels_than_pixels(batch, channels_in):
     model = timm.create_model("resnet50")
-    insert_(model, "se")
+    insert_(model, "multi_se")
     deployed = deploy(model, (batch, 3, 224, 224), target="onnxruntime")
     scaled = [m.conv.in_channels for m in deployed.modules() if isinstance(m, GateInWeights)]
     assert sorted(set(scaled)) == channels_in
+
+
+@pytest.mark.parametrize("name", ["ab", "eca", "se", "multi_se"])
+def test_gates_of_layers_alone_stay_in_the_blocked_layout_behind_every_1x1_convolution(name):
+    model = timm.create_model("resnet50")
+    insert_(model, name)
+    deployed = deploy(model, (2, 3, 64, 64), target="onnxruntime")
+    assert sum(isinstance(m, GateBlocked) for m in deployed.modules()) == (0 if name == "multi_se" else 16)
 
 
 def test_maps_stay_in_the_blocked_layout_only_where_a_relu_follows():

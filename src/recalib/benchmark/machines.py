@@ -28,7 +28,8 @@ def named(described: Mapping[str, Machine]) -> tuple[dict[str, str], dict[str, M
             groups.append([key])
         else:
             group.append(key)
-    names, machines = {}, {}
+    names: dict[str, str] = {}
+    machines: dict[str, Machine] = {}
     seen: Counter[str] = Counter()
     for group in groups:
         name = _name(described[group[0]]) or group[0]

@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 
-from recalib.deploy.gates import first_layer, is_known, kind
+from recalib.deploy.gates import first_layer, has_map_form, is_known, kind
 from recalib.deploy.sites import Site, Target
 
 Form = Literal["map", "input", "tail", "epilogue"]
@@ -38,12 +38,23 @@ def form_by_rule(site: Site, target: Target, device: torch.device) -> Form:
     """
     if target == "eager" and device.type == "cuda":
         return "tail"
-    return "input" if gate_first_pays(site) else "map"
+    return "input" if gate_stays_blocked(site, target) or gate_first_pays(site) else "map"
 
 
 def gate_first_is_possible(site: Site) -> bool:
     """Whether a site's gate can be computed from the input of the convolution before it."""
     return site.conv is not None and not site.attention.needs_variance and is_known(site.attention)
+
+
+def gate_stays_blocked(site: Site, target: Target) -> bool:
+    """The rule for a gate of convolutions in ONNX Runtime's blocked layout: wherever a 1x1 convolution and a ReLU are.
+
+    Whatever reads the map, too, keeps ONNX Runtime from fusing addition and ReLU into the convolution, which costs two
+    more passes over the map; and gates outside of the blocked layout cost four more small nodes.
+    """
+    if target != "onnxruntime" or site.relu is None or not gate_first_is_possible(site):
+        return False
+    return site.conv is not None and site.conv.kernel_size == (1, 1) and has_map_form(site.attention)
 
 
 def gate_first_pays(site: Site) -> bool:

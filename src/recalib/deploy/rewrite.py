@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from recalib.deploy.forms import Form, gate_in_weights_pays
-from recalib.deploy.gates import Gate, GateFirst, GateInWeights, Pool, kind, means
+from recalib.deploy.forms import Form, gate_in_weights_pays, gate_stays_blocked
+from recalib.deploy.gates import Gate, GateBlocked, GateFirst, GateInWeights, Pool, kind, means
 from recalib.deploy.graph import module_of, put_new_module
 from recalib.deploy.sites import Site, Target, is_add, is_relu
 from recalib.deploy.tails import ConvTail, Tail
@@ -33,12 +33,14 @@ def _put_gate(graph: fx.GraphModule, site: Site, target: Target, gate_first: boo
     # follows is there a fusion to keep.
     blocked = target == "onnxruntime" and not site.attention.needs_variance and site.relu is not None
     pool = means_blocked if blocked else means
-    if gate_first and gate_in_weights_pays(site, target):
+    inside = gate_first and gate_stays_blocked(site, target)
+    if gate_first and not inside and gate_in_weights_pays(site, target):
         _put_in_weights(graph, site, pool)
         return
     if gate_first:
         assert site.conv is not None
-        gate: nn.Module = GateFirst(site.attention, site.conv, pool)
+        first = GateFirst(site.attention, site.conv, pool)
+        gate: nn.Module = GateBlocked(first) if inside else first
         source = site.map.all_input_nodes[0]
     else:
         gate, source = Gate(site.attention, pool), site.map
@@ -46,7 +48,9 @@ def _put_gate(graph: fx.GraphModule, site: Site, target: Target, gate_first: boo
     with graph.graph.inserting_before(site.node):
         operand = graph.graph.call_module(name, (source,))
         if blocked:
-            spread = put_new_module(graph, f"{name}_spread", Spread(site.attention.channels).to(_like(graph)))
+            spread = put_new_module(
+                graph, f"{name}_spread", Spread(site.attention.channels, not inside).to(_like(graph))
+            )
             operand = graph.graph.call_module(spread, (operand, site.map))
     _integrate(graph.graph, site, operand, target, gate_first)
 
@@ -115,12 +119,15 @@ class Spread(nn.Module):
 
     Args:
         channels: C.
+        enters: whether the gate comes from outside of the blocked layout.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, enters: bool) -> None:
         super().__init__()
-        self.enter = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
-        nn.init.ones_(self.enter.weight)
+        self.enter: nn.Module = nn.Identity()
+        if enters:
+            self.enter = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
+            nn.init.ones_(self.enter.weight)
 
     def forward(self, gate: Tensor, like: Tensor) -> Tensor:
         """The gate in the shape of the map ``like`` (N, C, H, W)."""
