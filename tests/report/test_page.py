@@ -276,6 +276,19 @@ def test_what_cannot_be_told_from_plain_is_grey_in_table_and_bars(open_page, tmp
     assert label.endswith("not distinguishable from none")
 
 
+def test_it_says_how_many_processes_its_intervals_are_of(tmp_path, cells, machine):
+    cells = [cell for cell in cells if cell["latency_ms"]]
+    several = [cell | {"latency_ms": cell["latency_ms"] | {"processes": [10, 10, 20]}} for cell in cells]
+    rounds = "one process, whose intervals hold what differs from round to round, not from one process to the next."
+    for given, said in [
+        (cells, f"Every cell was measured by {rounds}"),
+        (several, "Every cell was measured by 3 processes, far apart in time."),
+        ([*several[:2], *cells[2:5]], f"Measured were 2 cells by 3 processes, far apart in time; 3 cells by {rounds}"),
+    ]:
+        write_page(tmp_path / "report.html", given, machine, [])
+        assert said in (tmp_path / "report.html").read_text()
+
+
 def test_table_2_of_a_grid_is_a_part_of_the_page(open_page, report_of_a_grid):
     page = open_page(report_of_a_grid)
     table = page.locator("#table-2")

@@ -11,6 +11,7 @@ from recalib.benchmark.cost import cost
 from recalib.benchmark.runner import Group
 from recalib.benchmark.sizes import sides
 from recalib.runtimes import find_runtime
+from recalib.runtimes.openvino import WAVES
 from recalib.runtimes.protocol import find_protocol
 from recalib.runtimes.timer import BUDGET_S, FEWEST_ROUNDS, MOST_ROUNDS
 
@@ -18,21 +19,30 @@ if TYPE_CHECKING:
     from recalib.benchmark.grid import Grid
 
 START_S = 6.0  # a process that imports PyTorch and makes its networks
-# seconds to make one network ready: guessed, exports and checks included
-SETUP_S = {"eager": 1.5, "compile": 15.0, "onnxruntime": 5.0, "openvino": 6.0}
+# seconds to make one network ready, its export and checks included: a ResNet-18's on one core of an AMD EPYC, rounded;
+# deeper networks take longer, and so does what compiles without finding anything in inductor's cache
+SETUP_S = {"eager": 0.5, "compile": 4.0, "onnxruntime": 2.0, "openvino": 2.0}
+INT8_S = {False: 2.0, True: 7.0}  # to quantise: on noise, on images
 
 
 def seconds_of(group: Group, grid: "Grid") -> float:
-    """Seconds to measure a group: start, set-up and warm-up of every network, and the rounds that its budget gives."""
+    """Seconds to measure a group: start, set-up and warm-up of every network, and the rounds that its budget gives.
+
+    Right within a factor of three on a machine that does nothing else: enough to tell minutes from hours.
+    """
     if find_runtime(group.runtime).missing():
         return 0.0
     first = group.cells[0]
     height, width = sides(first.size)
     macs = sum(_macs(cell.model) for cell in group.cells) * first.batch * height * width / 224**2
     round_s = macs / _macs_a_second(grid.threads or torch.get_num_threads())
+    if group.runtime == "openvino-throughput":
+        round_s *= WAVES * (grid.threads or torch.get_num_threads())
     rounds = grid.rounds or find_protocol(grid.protocol).rounds
     by_budget = min(max(BUDGET_S, FEWEST_ROUNDS * round_s), MOST_ROUNDS * round_s)
     setup = next((s for name, s in reversed(SETUP_S.items()) if group.runtime.startswith(name)), 5.0)
+    if first.precision == "int8":
+        setup += INT8_S[grid.calibration is not None]
     warm_up = find_protocol(grid.protocol).warm_up_s
     return START_S + len(group.cells) * (setup + warm_up) + 3 * round_s + (rounds * round_s if rounds else by_budget)
 

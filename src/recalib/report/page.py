@@ -14,6 +14,7 @@ from markupsafe import Markup
 from recalib.benchmark.advice import runtimes
 from recalib.benchmark.published import BASELINE
 from recalib.benchmark.published_times import times
+from recalib.benchmark.statistics import processes_of
 from recalib.report.figures import FIGURES, Panel
 from recalib.report.marks import Mark, marks
 from recalib.report.overheads import overhead_bars, percent_domain, published_bars
@@ -121,6 +122,7 @@ def _content(cells: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any
         "tradeoff_filters": _filters([group["facets"] for group in tradeoffs], preferred),
         "overheads": overheads,
         "overhead_filters": _filters([panel.facets for group in overheads for panel in group["panels"]], preferred),
+        "processes": _processes(cells),
         "published_times": f"{timed[0].label}, Table 2: {timed[0].setting}" if timed else "",
         "figures": _figures(cells, preferred) if is_grid else [],
         "table2": _table2(cells, preferred) if is_grid else None,
@@ -284,6 +286,21 @@ def _problems(cells: Sequence[Cell], vary: Sequence[str]) -> list[tuple[str, lis
         if cell.get("complete") is False:
             found.setdefault("incomplete: interrupted before its last round", []).append(where)
     return list(found.items())
+
+
+def _processes(cells: Sequence[Cell]) -> str:
+    """How many processes measured the cells, which decides what their intervals hold."""
+    counts = Counter(len(processes_of(cell["latency_ms"])) for cell in cells if cell["latency_ms"])
+    if len(counts) == 1:
+        return f"Every cell was measured by {_of(*counts)}."
+    words = [f"{number} cells by {_of(processes)}" for processes, number in sorted(counts.items(), reverse=True)]
+    return f"Measured were {'; '.join(words)}." if words else ""
+
+
+def _of(processes: int) -> str:
+    return f"{processes} processes, far apart in time" if processes > 1 else (
+        "one process, whose intervals hold what differs from round to round, not from one process to the next"
+    )  # fmt: skip
 
 
 def _flat(value: Any) -> str:
