@@ -1,8 +1,8 @@
 """Gates in the blocked layout of ONNX Runtime's convolutions, which it leaves for all but a few operators.
 
-Inside stay convolutions with constant weights, average pools, ReLU, sigmoid and tanh, and sums and products of two equal
-shapes (``onnxruntime/core/optimizer/nchwc_transformer.cc``). So a gate's layers are convolutions of a map of one pixel,
-and a factor a channel is a depth-wise one.
+Inside stay convolutions with constant weights, average pools, ReLU, sigmoid and tanh, and sums and products of two
+equal shapes (``onnxruntime/core/optimizer/nchwc_transformer.cc``). So a gate's layers are convolutions of a map of one
+pixel, and a factor a channel is a depth-wise one.
 """
 
 import torch
@@ -107,7 +107,8 @@ class SRMBlocked(nn.Module):
         super().__init__()
         self.attention = attention
         norm = attention.bn
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         unit = norm.weight / (norm.running_var + norm.eps).sqrt()
         by_mean, by_std = (attention.weight * unit[:, None]).unbind(1)
         self.centre = constant(-centre)

@@ -81,7 +81,8 @@ def fold_batch_norms(graph: fx.GraphModule) -> None:
             continue
         folded = copy.deepcopy(conv)  # a convolution that is used twice keeps its own weights
         folded.weight, folded.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *affine)
-        folded.register_buffer(CENTRE, folded.bias.new_zeros(len(folded.bias)) if affine[-1] is None else affine[-1].detach())
+        centre = torch.zeros_like(folded.bias) if affine[-1] is None else affine[-1].detach()
+        folded.register_buffer(CENTRE, centre, persistent=False)
         name = f"{source.target}_folded_{node.name}"
         put_module(graph, name, folded)
         source.target = name

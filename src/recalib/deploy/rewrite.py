@@ -30,31 +30,34 @@ def rewrite(graph: fx.GraphModule, site: Site, target: Target, form: Form) -> No
 
 
 def _put_gate(graph: fx.GraphModule, site: Site, target: Target, gate_first: bool) -> None:
-    # Only where a ReLU follows is there a fusion to keep.
-    blocked = target == "onnxruntime" and site.relu is not None
-    pool = means_blocked if blocked else means
-    inside: nn.Module | None = None
-    source = site.map
-    if gate_first:
-        assert site.conv is not None
-        source = site.map.all_input_nodes[0]
-        first = GateFirst(site.attention, site.conv, pool)
-        inside = blocked_first(first) if gate_stays_blocked(site, target) else None
-        gate: nn.Module = inside or first
-    else:
-        inside = blocked_squares(site.attention, site.centre) if blocked else None
-        gate = inside or Gate(site.attention, pool)
-    # A variance that has no form inside is taken outside, so there the map leaves the blocked layout anyway.
-    blocked = blocked and (inside is not None or not site.attention.needs_variance)
+    gate, inside = _gate_of(site, target, gate_first)
+    source = site.map.all_input_nodes[0] if gate_first else site.map
     name = put_new_module(graph, f"{site.node.target}_gate", gate)
     with graph.graph.inserting_before(site.node):
         operand = graph.graph.call_module(name, (source,))
-        if blocked:
+        # A variance taken outside has the map leave the blocked layout anyway.
+        if _keeps_blocked(site, target) and (inside or not site.attention.needs_variance):
             spread = put_new_module(
-                graph, f"{name}_spread", Spread(site.attention.channels, inside is None).to(_like(graph))
+                graph, f"{name}_spread", Spread(site.attention.channels, not inside).to(_like(graph))
             )
             operand = graph.graph.call_module(spread, (operand, site.map))
     _integrate(graph.graph, site, operand, target, gate_first)
+
+
+def _gate_of(site: Site, target: Target, gate_first: bool) -> tuple[nn.Module, bool]:
+    """The gate of a site, and whether its result is in the blocked layout of ONNX Runtime."""
+    pool = means_blocked if _keeps_blocked(site, target) else means
+    if gate_first:
+        assert site.conv is not None
+        first = GateFirst(site.attention, site.conv, pool)
+        return (blocked_first(first), True) if gate_stays_blocked(site, target) else (first, False)
+    blocked = blocked_squares(site.attention, site.centre) if _keeps_blocked(site, target) else None
+    return (Gate(site.attention, pool), False) if blocked is None else (blocked, True)
+
+
+def _keeps_blocked(site: Site, target: Target) -> bool:
+    """Whether the map is to stay in the blocked layout: only where a ReLU follows is there a fusion to keep."""
+    return target == "onnxruntime" and site.relu is not None
 
 
 def _put_whole(graph: fx.GraphModule, site: Site, form: Form) -> None:

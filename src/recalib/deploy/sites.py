@@ -26,7 +26,6 @@ class Site:
         conv: the 1x1 or 3x3 convolution whose output only this site reads, batch norm folded, or None.
         add: the addition that alone reads the site's output, or None.
         relu: the activation that alone reads the addition, or None.
-        batch: N of the map.
         size: H*W of the map.
         centre: mean of each channel of the map over the data the network was trained on, (C,), where a norm knew it.
     """
@@ -36,7 +35,6 @@ class Site:
     conv: nn.Conv2d | None
     add: fx.Node | None
     relu: fx.Node | None
-    batch: int
     size: int
     centre: Tensor | None
 
@@ -63,9 +61,9 @@ def find_sites(graph: fx.GraphModule, sizes: dict[fx.Node, torch.Size]) -> list[
             centre = getattr(module_of(graph, source), CENTRE, None)
             add = _only_user(node, lambda n: _adds_two_maps(n, sizes))
             relu = _only_user(add, lambda n: is_relu(graph, n)) if add is not None else None
-            batch, _, h, w = sizes[node]
+            h, w = sizes[node][2:]
             conv = conv if _is_linear_in_means(conv) else None
-            found.append(Site(node, attention, conv, add, relu, batch, h * w, centre))
+            found.append(Site(node, attention, conv, add, relu, h * w, centre))
     return found
 
 
