@@ -92,7 +92,7 @@ def test_every_family_is_deployed_exactly(build, target):
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv2_100"])
 @pytest.mark.parametrize("target", ["eager", "onnxruntime"])
 def test_in_float32_the_relative_error_is_at_most_1e_5(name, target):
-    for attention in ("ab", "eca", "se"):
+    for attention in ("ab", "eca", "se", "srm", "gct"):
         model = timm.create_model(name)
         insert_(model, attention)
         check(in_play(model), target, (1, 3, 96, 96), limit=1e-5)
