@@ -12,13 +12,14 @@ from torch import nn
 import recalib
 from recalib import RecalibError, attention_names, cifar_resnet, deploy, insert_
 from recalib.attention import Attention
+from recalib.deploy.blocked import GateBlocked, GCTBlocked, SRMBlocked
 from recalib.deploy.deploy import assemble, key, sites_of
 from recalib.deploy.forms import form_by_rule, forms_of, forms_to_measure
-from recalib.deploy.gates import GateBlocked, GateFirst, GateInWeights, means, tap_means
+from recalib.deploy.gates import GateFirst, means, tap_means
 from recalib.deploy.graph import simplify, trace
 from recalib.deploy.rewrite import Spread
 from recalib.deploy.tails import ConvTail, Tail
-from recalib.ops import Affine
+from recalib.ops import Affine, Moments
 
 TARGETS = ["eager", "compile", "onnxruntime", "openvino", "tensorrt"]
 SIZE = (2, 3, 64, 64)
@@ -91,7 +92,7 @@ def test_every_family_is_deployed_exactly(build, target):
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv2_100"])
 @pytest.mark.parametrize("target", ["eager", "onnxruntime"])
 def test_in_float32_the_relative_error_is_at_most_1e_5(name, target):
-    for attention in ("ab", "eca", "se"):
+    for attention in ("ab", "eca", "se", "srm", "gct"):
         model = timm.create_model(name)
         insert_(model, attention)
         check(in_play(model), target, (1, 3, 96, 96), limit=1e-5)
@@ -129,8 +130,7 @@ def test_a_deployed_network_can_be_copied_pickled_and_moved():
 def test_batch_size_is_free_after_deployment(name):
     model = in_play(cifar_resnet(20, block="bottleneck", attention=name)).double()
     deployed = deploy(model, (1, 3, 32, 32), target="onnxruntime")
-    assert any(isinstance(m, GateInWeights) for m in deployed.modules()) == (name == "multi_se")
-    assert any(isinstance(m, GateBlocked) for m in deployed.modules()) == (name == "se")
+    assert any(isinstance(m, (GateBlocked, GCTBlocked)) for m in deployed.modules())
     x = torch.randn(7, 3, 32, 32, dtype=torch.double)
     with torch.no_grad():
         assert relative_error(deployed(x), model(x)) < 1e-9
@@ -163,21 +163,48 @@ def test_the_rule_reads_whichever_is_less():
     assert forms["layer4.2.attention_gate"] == "Gate"
 
 
-@pytest.mark.parametrize(("batch", "channels_in"), [(1, [64, 128]), (2, [])], ids=["one image", "a batch"])
-def test_weights_carry_the_gate_where_there_is_one_image_and_fewer_channels_than_pixels(batch, channels_in):
-    model = timm.create_model("resnet50")
-    insert_(model, "multi_se")
-    deployed = deploy(model, (batch, 3, 224, 224), target="onnxruntime")
-    scaled = [m.conv.in_channels for m in deployed.modules() if isinstance(m, GateInWeights)]
-    assert sorted(set(scaled)) == channels_in
-
-
 @pytest.mark.parametrize("name", ["ab", "eca", "se", "multi_se"])
 def test_gates_of_layers_alone_stay_in_the_blocked_layout_behind_every_1x1_convolution(name):
     model = timm.create_model("resnet50")
     insert_(model, name)
     deployed = deploy(model, (2, 3, 64, 64), target="onnxruntime")
-    assert sum(isinstance(m, GateBlocked) for m in deployed.modules()) == (0 if name == "multi_se" else 16)
+    assert sum(isinstance(m, GateBlocked) for m in deployed.modules()) == 16
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_second_moments_are_taken_in_the_blocked_layout_wherever_a_relu_follows(name):
+    for attention, form in (("gct", GCTBlocked), ("srm", SRMBlocked)):
+        model = timm.create_model(name)
+        insert_(model, attention)
+        deployed = deploy(model, (1, 3, 64, 64), target="onnxruntime")
+        assert sum(isinstance(m, form) for m in deployed.modules()) == sum(
+            isinstance(m, Attention) for m in model.modules()
+        )
+
+
+@torch.no_grad()
+def test_a_variance_in_the_blocked_layout_stands_a_mean_far_from_zero_where_the_norm_knew_it():
+    attention = recalib.create_attention("srm", 16).eval()
+    nn.init.normal_(attention.weight)
+    centre = 1000 + torch.randn(16)
+    u = torch.randn(2, 16, 28, 28) + centre[:, None, None]
+    got = SRMBlocked(attention, centre)(u)
+    m, v = u.double().mean((2, 3)), u.double().var((2, 3), correction=0)
+    expected = copy.deepcopy(attention).double().affine(Moments(m, v, 28 * 28)).scale
+    assert relative_error(got.flatten(1), expected) < 1e-4
+
+
+def test_srm_behind_no_norm_is_deployed_as_it_is():
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.attention = nn.Conv2d(16, 16, 1), recalib.create_attention("srm", 16)
+
+        def forward(self, x):
+            return torch.relu(self.attention(self.conv(x)) + x)
+
+    deployed = check(in_play(Plain().double()), "onnxruntime", (2, 16, 8, 8))
+    assert not any(isinstance(m, SRMBlocked) for m in deployed.modules())
 
 
 def test_maps_stay_in_the_blocked_layout_only_where_a_relu_follows():

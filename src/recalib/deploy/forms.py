@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 
-from recalib.deploy.gates import first_layer, has_map_form, is_known, kind
+from recalib.deploy.gates import first_layer, is_known
 from recalib.deploy.sites import Site, Target
 
 Form = Literal["map", "input", "tail", "epilogue"]
@@ -54,7 +54,7 @@ def gate_stays_blocked(site: Site, target: Target) -> bool:
     """
     if target != "onnxruntime" or site.relu is None or not gate_first_is_possible(site):
         return False
-    return site.conv is not None and site.conv.kernel_size == (1, 1) and has_map_form(site.attention)
+    return site.conv is not None and site.conv.kernel_size == (1, 1)
 
 
 def gate_first_pays(site: Site) -> bool:
@@ -72,15 +72,3 @@ def gate_first_pays(site: Site) -> bool:
     width = len(first_layer(site.attention)[1])
     layer = 0 if width == outside else width * outside  # K = C_out: a diagonal or a band, not a full layer
     return inside * site.size + width * inside * taps < outside * site.size + layer
-
-
-def gate_in_weights_pays(site: Site, target: Target) -> bool:
-    """The rule for scaling the weights of a 1x1 convolution instead of its output, C_in values a channel, not H*W.
-
-    Images do not share such weights, so there must be one. ONNX Runtime alone gains: elsewhere the
-    product costs nothing beside the addition (eager, compile) or a convolution wants weights it can prepare (OpenVINO).
-    A shift is cheaper on the shortcut (see `_integrate`).
-    """
-    if site.batch != 1 or target != "onnxruntime" or kind(site.attention) == "shift":
-        return False
-    return site.conv is not None and site.conv.kernel_size == (1, 1) and site.conv.in_channels < site.size

@@ -76,53 +76,6 @@ class GateFirst(nn.Module):
         return behind(self.attention, F.linear(mean, self.weight.to(mean.dtype), self.bias.to(mean.dtype)))
 
 
-class GateBlocked(nn.Module):
-    """The same for a 1x1 convolution, its layers as convolutions of a map of one pixel.
-
-    ONNX Runtime then keeps the gate in the blocked layout of its convolutions, with ReLUs and sigmoids fused.
-
-    Args:
-        gate: the folded first layer, and the attention whose `behind_as_map` follows.
-    """
-
-    def __init__(self, gate: GateFirst) -> None:
-        super().__init__()
-        self.attention = gate.attention
-        self.weight = constant(gate.weight[:, :, None, None])
-        self.bias = gate.bias
-
-    def forward(self, h: Tensor) -> Tensor:
-        """Scale or shift (N, C, 1, 1) of the map that the convolution will make of h (N, C_in, H, W)."""
-        mean = F.avg_pool2d(h, list(h.shape[2:]))
-        return behind_as_map(self.attention, F.conv2d(mean, self.weight, self.bias))
-
-
-class GateInWeights(nn.Module):
-    """A 1x1 convolution with the scale of its output in its weights: ``s * (A h + b) = (s A) h + s b``.
-
-    Every image has weights of its own, so a batch is one image of N groups: right for any N, quick for N = 1.
-
-    Args:
-        gate: computes the scale s from the convolution's input.
-        conv: the convolution, batch norm folded.
-    """
-
-    def __init__(self, gate: GateFirst, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.gate = gate
-        self.conv = conv
-
-    def forward(self, h: Tensor) -> Tensor:
-        """The recalibrated map (N, C, H, W) of h (N, C_in, H, W)."""
-        N, _, H, W = h.shape
-        scale = self.gate(h).reshape(N, -1)
-        weight = (scale[:, :, None] * self.conv.weight.flatten(1)).reshape(-1, self.conv.in_channels, 1, 1)
-        bias = None if self.conv.bias is None else (scale * self.conv.bias).flatten()
-        if N == 1:  # nothing between convolution and addition, which the runtime then fuses
-            return F.conv2d(h, weight, bias)
-        return F.conv2d(h.reshape(1, -1, H, W), weight, bias, groups=N).reshape(N, -1, H, W)
-
-
 def means(x: Tensor) -> Tensor:
     """Means (N, C) of a map, summed and kept in at least float32."""
     return x.mean((2, 3), dtype=_widened(x))
@@ -192,18 +145,6 @@ def behind(attention: Attention, z: Tensor) -> Tensor:
 def is_known(attention: Attention) -> bool:
     """Whether a gate can be computed before the convolution: its mechanism, not a subclass, is described below."""
     return type(attention) in first_layer.registry
-
-
-def behind_as_map(attention: Attention, z: Tensor) -> Tensor:
-    """What `behind` gives, of a map of one pixel (N, K, 1, 1); not for a gate that `has_map_form` denies."""
-    if isinstance(attention, mechanisms.SE):
-        z = F.conv2d(z.relu(), attention.fc2.weight[:, :, None, None], attention.fc2.bias)
-    return z if isinstance(attention, mechanisms.AB) else z.sigmoid()
-
-
-def has_map_form(attention: Attention) -> bool:
-    """Whether a gate is known and made of nothing but layers and activations: no softmax over branches, no blend."""
-    return is_known(attention) and type(attention) is not mechanisms.MultiSE and attention.blend is None
 
 
 def blended(attention: Attention, scale: Tensor) -> Tensor:

@@ -11,6 +11,9 @@ from recalib.attention import Attention, PlainAttention
 
 NOTHING_AT_INFERENCE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
+CENTRE = "centre"
+"""Buffer of a convolution that took in a batch norm: the norm's bias, the mean of what it gave in training."""
+
 NORMS_BY_NAME = ("FrozenBatchNorm2d", "BatchNormAct2d")  # torchvision's and timm's, not imported for a name
 
 
@@ -78,6 +81,8 @@ def fold_batch_norms(graph: fx.GraphModule) -> None:
             continue
         folded = copy.deepcopy(conv)  # a convolution that is used twice keeps its own weights
         folded.weight, folded.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *affine)
+        centre = torch.zeros_like(folded.bias) if affine[-1] is None else affine[-1].detach()
+        folded.register_buffer(CENTRE, centre, persistent=False)
         name = f"{source.target}_folded_{node.name}"
         put_module(graph, name, folded)
         source.target = name

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from recalib.deploy.forms import Form, gate_in_weights_pays, gate_stays_blocked
-from recalib.deploy.gates import Gate, GateBlocked, GateFirst, GateInWeights, Pool, kind, means
+from recalib.deploy.blocked import blocked_first, blocked_squares
+from recalib.deploy.forms import Form, gate_stays_blocked
+from recalib.deploy.gates import Gate, GateFirst, kind, means
 from recalib.deploy.graph import module_of, put_new_module
 from recalib.deploy.sites import Site, Target, is_add, is_relu
 from recalib.deploy.tails import ConvTail, Tail
@@ -29,30 +30,34 @@ def rewrite(graph: fx.GraphModule, site: Site, target: Target, form: Form) -> No
 
 
 def _put_gate(graph: fx.GraphModule, site: Site, target: Target, gate_first: bool) -> None:
-    # A variance is taken outside of the blocked layout, so there the map leaves it anyway; and only where a ReLU
-    # follows is there a fusion to keep.
-    blocked = target == "onnxruntime" and not site.attention.needs_variance and site.relu is not None
-    pool = means_blocked if blocked else means
-    inside = gate_first and gate_stays_blocked(site, target)
-    if gate_first and not inside and gate_in_weights_pays(site, target):
-        _put_in_weights(graph, site, pool)
-        return
-    if gate_first:
-        assert site.conv is not None
-        first = GateFirst(site.attention, site.conv, pool)
-        gate: nn.Module = GateBlocked(first) if inside else first
-        source = site.map.all_input_nodes[0]
-    else:
-        gate, source = Gate(site.attention, pool), site.map
+    gate, inside = _gate_of(site, target, gate_first)
+    source = site.map.all_input_nodes[0] if gate_first else site.map
     name = put_new_module(graph, f"{site.node.target}_gate", gate)
     with graph.graph.inserting_before(site.node):
         operand = graph.graph.call_module(name, (source,))
-        if blocked:
+        # A variance taken outside has the map leave the blocked layout anyway.
+        if _keeps_blocked(site, target) and (inside or not site.attention.needs_variance):
             spread = put_new_module(
                 graph, f"{name}_spread", Spread(site.attention.channels, not inside).to(_like(graph))
             )
             operand = graph.graph.call_module(spread, (operand, site.map))
     _integrate(graph.graph, site, operand, target, gate_first)
+
+
+def _gate_of(site: Site, target: Target, gate_first: bool) -> tuple[nn.Module, bool]:
+    """The gate of a site, and whether its result is in the blocked layout of ONNX Runtime."""
+    pool = means_blocked if _keeps_blocked(site, target) else means
+    if gate_first:
+        assert site.conv is not None
+        first = GateFirst(site.attention, site.conv, pool)
+        return (blocked_first(first), True) if gate_stays_blocked(site, target) else (first, False)
+    blocked = blocked_squares(site.attention, site.centre) if _keeps_blocked(site, target) else None
+    return (Gate(site.attention, pool), False) if blocked is None else (blocked, True)
+
+
+def _keeps_blocked(site: Site, target: Target) -> bool:
+    """Whether the map is to stay in the blocked layout: only where a ReLU follows is there a fusion to keep."""
+    return target == "onnxruntime" and site.relu is not None
 
 
 def _put_whole(graph: fx.GraphModule, site: Site, form: Form) -> None:
@@ -71,16 +76,6 @@ def _put_whole(graph: fx.GraphModule, site: Site, form: Form) -> None:
     nodes[0].replace_all_uses_with(whole)
     for node in nodes:
         graph.graph.erase_node(node)
-
-
-def _put_in_weights(graph: fx.GraphModule, site: Site, pool: Pool) -> None:
-    assert site.conv is not None
-    whole_conv = GateInWeights(GateFirst(site.attention, site.conv, pool), site.conv)
-    name = put_new_module(graph, f"{site.node.target}_conv", whole_conv)
-    with graph.graph.inserting_before(site.node):
-        whole = graph.graph.call_module(name, (site.map.all_input_nodes[0],))
-    site.node.replace_all_uses_with(whole)
-    graph.graph.erase_node(site.node)
 
 
 def _integrate(graph: fx.Graph, site: Site, operand: fx.Node, target: Target, gate_first: bool) -> None:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from recalib.attention import Attention
 from recalib.deploy.gates import kind
-from recalib.deploy.graph import module_of
+from recalib.deploy.graph import CENTRE, module_of
 
 Target = Literal["eager", "compile", "onnxruntime", "openvino", "tensorrt"]
 
@@ -26,8 +26,8 @@ class Site:
         conv: the 1x1 or 3x3 convolution whose output only this site reads, batch norm folded, or None.
         add: the addition that alone reads the site's output, or None.
         relu: the activation that alone reads the addition, or None.
-        batch: N of the map.
         size: H*W of the map.
+        centre: mean of each channel of the map over the data the network was trained on, (C,), where a norm knew it.
     """
 
     node: fx.Node
@@ -35,8 +35,8 @@ class Site:
     conv: nn.Conv2d | None
     add: fx.Node | None
     relu: fx.Node | None
-    batch: int
     size: int
+    centre: Tensor | None
 
     @property
     def map(self) -> fx.Node:
@@ -58,10 +58,12 @@ def find_sites(graph: fx.GraphModule, sizes: dict[fx.Node, torch.Size]) -> list[
         if isinstance(attention, Attention) and kind(attention) != "both":
             source = node.all_input_nodes[0]
             conv = module_of(graph, source) if len(source.users) == 1 else None
+            centre = getattr(module_of(graph, source), CENTRE, None)
             add = _only_user(node, lambda n: _adds_two_maps(n, sizes))
             relu = _only_user(add, lambda n: is_relu(graph, n)) if add is not None else None
-            batch, _, h, w = sizes[node]
-            found.append(Site(node, attention, conv if _is_linear_in_means(conv) else None, add, relu, batch, h * w))
+            h, w = sizes[node][2:]
+            conv = conv if _is_linear_in_means(conv) else None
+            found.append(Site(node, attention, conv, add, relu, h * w, centre))
     return found
 
 
