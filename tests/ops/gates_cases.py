@@ -5,6 +5,8 @@ import os
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -16,7 +18,8 @@ from recalib.ops.norm import normalized
 from recalib.ops.reference import compose
 from recalib.ops.tail import tail
 
-DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if INTERPRETED else "cuda"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 GATES = {
     "ab": {},
@@ -27,6 +30,7 @@ GATES = {
     "se": {},
     "multi_se": {},
 }
+FIXTURES = [HealthCheck.function_scoped_fixture]  # what they patch is the same for every example
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, beneath the interpreter
 every_gate = pytest.mark.parametrize("name", GATES)
 
@@ -102,6 +106,13 @@ def test_awkward_sizes(name, images, channels):
     if name == "eca_ns" and channels == 1:
         pytest.skip("one kernel for each of one channel is one kernel")
     check(name, images, channels)
+
+
+@settings(max_examples=6 if INTERPRETED else 50, deadline=None, derandomize=True, suppress_health_check=FIXTURES)
+@given(images=st.integers(1, 5), channels=st.integers(2, 90), size=st.integers(1, 200), with_norm=st.booleans())
+@every_gate
+def test_any_size(name, images, channels, size, with_norm):
+    check(name, images, channels, size=size, with_norm=with_norm)
 
 
 @every_gate

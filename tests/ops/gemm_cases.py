@@ -6,6 +6,8 @@ import os
 import pytest
 import torch
 import triton.language as tl
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from recalib.ops import gemm, gemm_triton
@@ -13,6 +15,7 @@ from recalib.ops import gemm, gemm_triton
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+FIXTURES = [HealthCheck.function_scoped_fixture]  # what they patch is the same for every example
 SHAPES = [  # N, C_in, C_out, H, W
     (1, 3, 5, 1, 1),
     (3, 16, 24, 7, 7),
@@ -80,6 +83,12 @@ def check(operands, relu):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_type_and_awkward_shape(shape, dtype):
     check(drawn(*shape, dtype), True)
+
+
+@settings(max_examples=8 if INTERPRETED else 100, deadline=None, derandomize=True, suppress_health_check=FIXTURES)
+@given(shape=st.tuples(*(st.integers(1, n) for n in (3, 80, 80, 9, 9))), relu=st.booleans())
+def test_any_shape(shape, relu):
+    check(drawn(*shape, torch.float32), relu)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

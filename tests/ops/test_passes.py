@@ -25,7 +25,7 @@ def test_passes_compute_what_they_say(shape, dtype, layout):
     check(passes_torch, shape, dtype, layout)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.tuples(*(st.integers(1, n) for n in (5, 40, 9, 9))), st.sampled_from(list(LAYOUTS.values())))
 def test_passes_compute_what_they_say_for_any_shape(shape, layout):
     check(passes_torch, shape, torch.float64, layout)

@@ -127,6 +127,26 @@ def test_a_large_map_in_training_takes_two_passes_and_a_small_one_the_modules():
         assert "recalib::moments" not in ran(lambda: recalibrate(x, *large, x))
 
 
+@pytest.mark.parametrize(
+    ("name", "layout", "size", "fused"),
+    [
+        ("se", torch.contiguous_format, 28, True),
+        ("se", torch.channels_last, 28, False),
+        ("gct", torch.contiguous_format, 7, True),
+        ("gct", torch.channels_last, 14, True),
+        ("srm", torch.channels_last, 14, True),
+        ("srm", torch.channels_last, 7, False),
+    ],
+)
+def test_where_two_threads_train_a_resnet50_in_two_passes(name, layout, size, fused, monkeypatch):
+    """Eight images, at the stage whose maps have that size: where the measurements in docs/performance.md draw it."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    channels = 14336 // size
+    x = torch.randn(8, channels, size, size).contiguous(memory_format=layout).requires_grad_()
+    norm, gate = nn.BatchNorm2d(channels), create_attention(name, channels)
+    assert ("recalib::moments" in ran(lambda: recalibrate(x, norm, gate, x))) == fused
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("name", GATES)
 def test_inference_that_overwrites_its_own_maps_leaves_the_callers_alone(name, channels_last):

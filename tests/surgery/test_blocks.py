@@ -1,5 +1,7 @@
 """Every known block with attention, against its formula written out by hand, in float64."""
 
+import sys
+
 import pytest
 import timm.models._efficientnet_blocks as mobile
 import timm.models.convnext as timm_convnext
@@ -216,8 +218,11 @@ def case(request, lively):
     return block, formula, torch.randn(3, inputs, 9, 9, dtype=torch.float64, requires_grad=True)
 
 
+@pytest.mark.parametrize("two_passes", [False, True], ids=["modules", "two passes"])
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
-def test_a_block_with_attention_computes_its_formula_and_gradient(case, lively, training):
+def test_a_block_with_attention_computes_its_formula_and_gradient(case, lively, training, two_passes, monkeypatch):
+    if two_passes:  # small maps as well
+        monkeypatch.setattr(sys.modules["recalib.ops.recalibrate"], "_WORTHWHILE", 0)
     block, formula, x = case
     insert_(block, "se", reduction=4)
     lively(block.attention)

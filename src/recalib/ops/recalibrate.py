@@ -129,12 +129,11 @@ def _pays(x: Tensor, attention: object) -> bool:
 def _worthwhile(x: Tensor, attention: object) -> int:
     """Values a thread; measured, see ``docs/performance.md``.
 
-    Fewer where the gate needs the variance, for which the composition has passes of its own; more for channels_last,
-    where torch's batch norm is vectorised and the composition twice as fast as for NCHW.
+    Twice as many for channels_last, where torch's batch norm is vectorised and the composition twice as fast as for
+    NCHW; a third where the gate needs the variance, for which the composition has passes of its own.
     """
-    if getattr(attention, "needs_variance", False):
-        return _WORTHWHILE // 3
-    return _WORTHWHILE if x.is_contiguous() else 2 * _WORTHWHILE
+    values = _WORTHWHILE if x.is_contiguous() else 2 * _WORTHWHILE
+    return values // 3 if getattr(attention, "needs_variance", False) else values
 
 
 def _check(x: Tensor, norm: nn.Module | None, attention: object, residual: Tensor | None) -> None:
