@@ -55,6 +55,14 @@ def test_the_front_is_that_of_the_fastest_runtime():
     assert "+50" not in front
 
 
+def test_a_runtime_at_full_load_has_no_latency_to_be_fastest_by():
+    full = {"runtime": "openvino-throughput", "in_flight": 2}
+    cells = [cell(), module("eca", 1.10), cell(ms=6.0, **full), module("se", 1.01, base=6.0, **full)]
+    front, _, _ = advise(cells)
+    assert "eca (+1.32 points" in front
+    assert "openvino-throughput" not in front
+
+
 def test_only_deployed_cells_are_placed():
     front, _, _ = advise([cell(), module("ab", 1.05), module("eca", 1.02, deployed=False)])
     assert "eca" not in front

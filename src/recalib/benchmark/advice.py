@@ -45,10 +45,14 @@ def advise(cells: Sequence[Cell]) -> list[str]:
 
 
 def runtimes(cells: Sequence[Cell], model: str) -> list[str]:
-    """Runtimes in which the plain network was measured, the fastest first."""
-    names = dict.fromkeys(cell["runtime"] for cell in cells if cell["model"] == model)
-    times = {name: plain_ms(cells, model, name) for name in names}
-    return sorted((name for name in names if times[name] is not None), key=lambda name: times[name] or 0)
+    """Runtimes in which the plain network was measured, the fastest first; at full load a time a batch is no latency.
+
+    Those that work on several requests at once hence come last.
+    """
+    own = [cell for cell in cells if cell["model"] == model]
+    times = {name: plain_ms(cells, model, name) for name in dict.fromkeys(cell["runtime"] for cell in own)}
+    full = {cell["runtime"] for cell in own if cell.get("in_flight", 1) > 1}
+    return sorted((name for name in times if times[name] is not None), key=lambda name: (name in full, times[name]))
 
 
 def plain_ms(cells: Sequence[Cell], model: str, runtime: str) -> float | None:
