@@ -285,7 +285,7 @@ def test_it_says_how_many_processes_its_intervals_are_of(tmp_path, cells, machin
         (several, "Every cell was measured by 3 processes, far apart in time."),
         ([*several[:2], *cells[2:5]], f"Measured were 2 cells by 3 processes, far apart in time; 3 cells by {rounds}"),
     ]:
-        write_page(tmp_path / "report.html", given, machine, [])
+        write_page(tmp_path / "report.html", given, machine, [], "recalib report")
         assert said in (tmp_path / "report.html").read_text()
 
 
