@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from recalib.benchmark.networks import perturb_
 from recalib.data.pictures import image_files, read_batch
 from recalib.deploy.classifier import Classifier, open_classifier, open_exported
 from recalib.deploy.export import export, relative_difference
+from recalib.measure.networks import perturb_
 from recalib.runs import environment
 
 MODELS = ("resnet18", "torchvision:mobilenet_v2")

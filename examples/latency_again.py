@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 from tyro.conf import Positional
 
-from recalib.benchmark.results import read_results
+from recalib.measure.results import read_results
 from recalib.runs import environment, write_json
 
 NAMES = ("model", "module", "runtime", "deployed", "size", "batch", "precision")

@@ -14,7 +14,7 @@ import tyro
 from tyro.conf import Positional
 
 from recalib import deploy
-from recalib.benchmark import networks
+from recalib.measure import networks
 from recalib.runtimes.export import to_onnx
 
 WALL = "by the clock"

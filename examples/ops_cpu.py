@@ -24,7 +24,7 @@ from rich.progress import track
 from torch import nn
 
 from recalib import create_attention
-from recalib.benchmark.statistics import ratio_interval
+from recalib.measure.statistics import ratio_interval
 from recalib.ops import recalibrate
 from recalib.runtimes.base import Settings
 from recalib.runtimes.machine import describe

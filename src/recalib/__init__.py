@@ -5,7 +5,7 @@
 
 from recalib import attention, ops
 from recalib.attention import attention_names, create_attention, param_groups
-from recalib.benchmark import cost
+from recalib.cost import cost
 from recalib.deploy import deploy
 from recalib.errors import RecalibError
 from recalib.models import cifar_resnet

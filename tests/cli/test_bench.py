@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from recalib.benchmark import bench_kernels
-from recalib.benchmark.bench_targets import TARGETS, Group
 from recalib.cli import main
+from recalib.measure import kernels as bench_kernels
+from recalib.measure.targets import TARGETS, Group
 from recalib.runtimes import PROTOCOLS
 
 
@@ -64,8 +64,8 @@ BARE = """
 import sys
 
 sys.modules.update(dict.fromkeys({needed}))  # whoever imports one of them fails
-from recalib.benchmark import bench_kernels
-from recalib.benchmark.bench_targets import TARGETS, Group
+from recalib.measure import kernels as bench_kernels
+from recalib.measure.targets import TARGETS, Group
 from recalib.cli import main
 from dataclasses import replace
 bench_kernels.CPU_MAP = (2, 8, 6, 6)

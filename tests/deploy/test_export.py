@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from recalib.benchmark.networks import perturb_
 from recalib.deploy.about import About, imagenet_names, label_names
 from recalib.deploy.classifier import classify, open_classifier, open_exported
 from recalib.deploy.export import export, relative_difference
 from recalib.errors import RecalibError, WorkFailed
+from recalib.measure.networks import perturb_
 from recalib.runtimes.engine import missing
 
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from recalib.benchmark.advice import advise, runtimes
-from recalib.benchmark.budget import Budget
-from recalib.benchmark.published import BASELINE
-from recalib.benchmark.recommend import recommend
-from recalib.benchmark.results import read_results
+from recalib.choose.advice import advise, runtimes
+from recalib.choose.budget import Budget
+from recalib.choose.recommend import recommend
 from recalib.errors import WorkFailed
+from recalib.measure.cells import BASELINE
+from recalib.measure.results import read_results
 from recalib.report import terminal_table
 from recalib.report.marks import marks
 from recalib.report.page import main_setting

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recalib.benchmark.advice import advise
+from recalib.choose.advice import advise
 from recalib.report import write_page
 
 CHROMIUM = Path("/usr/bin/chromium")

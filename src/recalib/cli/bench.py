@@ -11,13 +11,12 @@ from typing import Any, NoReturn
 
 import torch
 
-from recalib.benchmark.bench import bench_kernels, bench_networks, chosen, not_here, predicted_s
-from recalib.benchmark.bench_kernels import Kernel
-from recalib.benchmark.bench_targets import MODULES, TARGETS, Group, Target, allowed, verdict
-from recalib.benchmark.cells import Cell
-from recalib.benchmark.published import BASELINE
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError, unknown
+from recalib.measure.bench import bench_kernels, bench_networks, chosen, not_here, predicted_s
+from recalib.measure.cells import BASELINE, Cell
+from recalib.measure.kernels import Kernel
+from recalib.measure.targets import MODULES, TARGETS, Group, Target, allowed, verdict
 from recalib.runtimes.machine import best_device
 from recalib.runtimes.timer import FEWEST_FOR_AN_INTERVAL
 

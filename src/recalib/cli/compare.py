@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from recalib.benchmark.advice import advise
-from recalib.benchmark.compare import MODULES, RUNTIMES, compare
-from recalib.benchmark.runner import Comparison
+from recalib.choose.advice import advise
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import print_notes, progress_bar, stoppable
 from recalib.errors import WorkFailed
+from recalib.measure.compare import MODULES, RUNTIMES, compare
+from recalib.measure.runner import Comparison
 from recalib.report import terminal_table, write_page
 
 

@@ -11,16 +11,16 @@ from rich.table import Table
 from torch import nn
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from recalib.benchmark.cost import Cost, Counts, cost
-from recalib.benchmark.detector_parts import FixedWork, is_detector
-from recalib.benchmark.units import binary, si
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
+from recalib.cost.count import Cost, Counts, cost
+from recalib.cost.units import binary, si
 from recalib.errors import RecalibError
+from recalib.measure.cells import BASELINE
+from recalib.measure.detector_parts import FixedWork, is_detector
 from recalib.models import CifarResNet, create_model
 from recalib.surgery import insert_
 
-BASELINE = "baseline"
 COCO_CLASSES = 81  # with the background
 Size = tuple[int, ...]  # one side, or height and width
 

@@ -14,16 +14,16 @@ from rich.table import Table
 from torch import nn
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from recalib.benchmark.compare import MODULES, check_numbers
-from recalib.benchmark.detector_latency import Form, rows, see_much_, time_in_turn, with_deployed_backbone
-from recalib.benchmark.networks import module_names, seeded
-from recalib.benchmark.published import BASELINE
-from recalib.benchmark.sizes import parse_size, sides
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import progress_bar, stoppable
 from recalib.detection.detectors import DETECTORS, build_detector
 from recalib.errors import unknown
+from recalib.measure.cells import BASELINE
+from recalib.measure.compare import MODULES, check_numbers
+from recalib.measure.detector_latency import Form, rows, see_much_, time_in_turn, with_deployed_backbone
+from recalib.measure.networks import module_names, seeded
+from recalib.measure.sizes import parse_size, sides
 from recalib.runtimes import Settings, find_protocol
 from recalib.runtimes.machine import best_device, describe
 from recalib.runtimes.timer import FEWEST_FOR_AN_INTERVAL

@@ -10,18 +10,18 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from recalib.benchmark.advice import advise
-from recalib.benchmark.compare import MODULES
-from recalib.benchmark.detector_parts import is_detector
-from recalib.benchmark.grid import Grid, latency
-from recalib.benchmark.results import read_results
-from recalib.benchmark.runner import Comparison
-from recalib.benchmark.sizes import parse_size
-from recalib.benchmark.statistics import FEWEST_PROCESSES
+from recalib.choose.advice import advise
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import print_notes, progress_bar, stoppable
 from recalib.errors import RecalibError, WorkFailed
+from recalib.measure.compare import MODULES
+from recalib.measure.detector_parts import is_detector
+from recalib.measure.grid import Grid, latency
+from recalib.measure.results import read_results
+from recalib.measure.runner import Comparison
+from recalib.measure.sizes import parse_size
+from recalib.measure.statistics import FEWEST_PROCESSES
 from recalib.report import terminal_table, write_page
 from recalib.report.page import main_setting
 from recalib.runtimes import RUNTIMES

@@ -9,9 +9,9 @@ import rich.progress
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-from recalib.benchmark.agreement import notes
-from recalib.benchmark.cells import Cell
-from recalib.benchmark.group import Progress
+from recalib.measure.agreement import notes
+from recalib.measure.cells import Cell
+from recalib.measure.group import Progress
 from recalib.runtimes import RUNTIMES
 
 

@@ -8,11 +8,8 @@ from typing import Annotated, Any
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from recalib.benchmark import networks
-from recalib.benchmark.budget import Budget, quantity
-from recalib.benchmark.compare import MODULES, compare
-from recalib.benchmark.cost import cost
-from recalib.benchmark.recommend import (
+from recalib.choose.budget import Budget, quantity
+from recalib.choose.recommend import (
     FAMILIES,
     Accuracy,
     Candidate,
@@ -21,11 +18,14 @@ from recalib.benchmark.recommend import (
     sampling_error,
     wanted,
 )
-from recalib.benchmark.results import read_results
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import progress_bar, stoppable
+from recalib.cost.count import cost
 from recalib.errors import RecalibError, WorkFailed
+from recalib.measure import networks
+from recalib.measure.compare import MODULES, compare
+from recalib.measure.results import read_results
 from recalib.runs import read_config
 from recalib.runtimes import DTYPES
 from recalib.training.table import finished_runs, table

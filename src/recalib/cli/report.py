@@ -8,11 +8,11 @@ from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from recalib.benchmark.advice import advise
-from recalib.benchmark.results import Results, read_results
+from recalib.choose.advice import advise
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError, WorkFailed
+from recalib.measure.results import Results, read_results
 from recalib.report import write_page
 from recalib.report.figures import draw_figure
 from recalib.report.page import main_setting

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from recalib.benchmark.published import BASELINE
 from recalib.errors import RecalibError, unknown
+from recalib.measure.cells import BASELINE
 from recalib.report.curves import curves
 from recalib.report.marks import Mark, marks
 from recalib.report.rows import SETTING, Cell, facets_text, setting_of, varying, worth_naming

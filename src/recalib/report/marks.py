@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import product
 
-from recalib.benchmark.published import BASELINE
+from recalib.measure.cells import BASELINE
 
 # Unit shapes in a box from -1 to 1, as SVG paths: Vega takes them as symbols, the table as inline icons.
 _CIRCLE = "M-1,0A1,1,0,1,1,1,0A1,1,0,1,1,-1,0Z"

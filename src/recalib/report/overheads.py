@@ -5,8 +5,8 @@ from typing import Any
 
 import altair as alt
 
-from recalib.benchmark.advice import overhead_text
-from recalib.benchmark.published_times import Times
+from recalib.choose.advice import overhead_text
+from recalib.choose.published_times import Times
 from recalib.report.marks import Mark
 from recalib.report.rows import Cell, Row, is_like_plain, is_reference, module_title, status_text
 from recalib.report.svg import draw

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from recalib.benchmark.advice import runtimes
-from recalib.benchmark.published import BASELINE
-from recalib.benchmark.published_times import times
-from recalib.benchmark.statistics import processes_of
+from recalib.choose.advice import runtimes
+from recalib.choose.published_times import times
+from recalib.measure.cells import BASELINE
+from recalib.measure.statistics import processes_of
 from recalib.report.figures import FIGURES, Panel
 from recalib.report.marks import Mark, marks
 from recalib.report.overheads import overhead_bars, percent_domain, published_bars
@@ -70,7 +70,7 @@ def write_page(
         path: the HTML file to write.
         cells: what `recalib compare --json` writes.
         machine: its machine; nested mappings are shown on one line each.
-        advice: what `recalib.benchmark.advice.advise` said about `cells`.
+        advice: what `recalib.choose.advice.advise` said about `cells`.
         command: the command line that measured them.
     """
     script = (_HERE / "page.js").read_text(encoding="utf-8")

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recalib.benchmark.advice import overhead_text
-from recalib.benchmark.published import BASELINE
+from recalib.choose.advice import overhead_text
+from recalib.measure.cells import BASELINE
 
 Cell = dict[str, Any]
 SETTING = ("precision", "resolution", "batch", "protocol", "machine")

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recalib.benchmark import published
-from recalib.benchmark.advice import overhead_text
-from recalib.benchmark.published import BASELINE
-from recalib.benchmark.statistics import ratio_of
+from recalib.choose import published
+from recalib.choose.advice import overhead_text
+from recalib.measure.cells import BASELINE
+from recalib.measure.statistics import ratio_of
 from recalib.report.rows import Cell, facets_of, is_distinguishable, median_text, module_title, setting_text
 
 

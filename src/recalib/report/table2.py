@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recalib.benchmark import published
-from recalib.benchmark.advice import overhead_text
+from recalib.choose import published
+from recalib.choose.advice import overhead_text
 from recalib.report.rows import (
     Cell,
     facets_of,

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
-from recalib.benchmark import published
-from recalib.benchmark.advice import overhead_text, pareto_front, plain_ms
-from recalib.benchmark.published import BASELINE, Source
+from recalib.choose import published
+from recalib.choose.advice import overhead_text, pareto_front, plain_ms
+from recalib.choose.published import Source
+from recalib.measure.cells import BASELINE
+from recalib.measure.networks import DEPTHS
 from recalib.report.marks import Mark
 from recalib.report.rows import Cell
 from recalib.report.scatter import Point
@@ -51,7 +53,7 @@ def depth_points(cells: Sequence[Cell], runtime: str, look: dict[str, Mark]) -> 
             continue
         if rung := published.accuracy(model, BASELINE, published.ladder()):
             title = _title(f"plain {model}", plain, rung.top1, rung.source)
-            is_rung = rung.network in published.DEPTHS
+            is_rung = rung.network in DEPTHS
             points.append(Point(model, (plain,) * 3, rung.top1, look[BASELINE], title, on_ladder=is_rung))
         for point in module_points(cells, model, runtime, look):
             x = tuple(plain * (1 + percent / 100) for percent in point.x)

@@ -1,0 +1,143 @@
+"""What the project promises of whole networks: the settings, and how much attention may cost there.
+
+Overheads are those of one interleaved run over the plain network in its fastest form: ``fuse_``d and compiled in
+training, deployed in inference.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+from recalib.attention import create_attention
+from recalib.measure.cells import BASELINE, Cell
+
+TRAINING = "training"
+MODULES = ("ab", "eca", "se", "srm", "gct", "multi_se", "timm:eca", "timm:se")
+BATCH = 256  # fills a GPU
+SMALLER = ("resnet18", "resnet34", "mobilenetv2_100")
+GPU_FORMS = ((TRAINING, BATCH), ("eager", BATCH), ("compile", BATCH), ("cuda_graph", 1), ("eager", 1))
+MULTI_SE = 1.5  # three branches: its share of every limit
+TIMES_LESS_THAN_TIMM = 5
+
+
+@dataclass(frozen=True)
+class Group:
+    """Networks that are measured in turn: a backbone plain and with every module.
+
+    Attributes:
+        model: name of the backbone.
+        runtime: name of a runtime, or ``TRAINING`` for training steps, eager and compiled together.
+        batch: images.
+        precision: ``"fp32"`` or ``"bf16"``.
+        size: side of the images in pixels.
+    """
+
+    model: str
+    runtime: str
+    batch: int
+    precision: str
+    size: int = 224
+
+
+@dataclass(frozen=True)
+class Target:
+    """A promise.
+
+    Attributes:
+        name: ``"T1"`` and so on.
+        claim: in a line.
+        device: where it is measured.
+        groups: what is measured; empty where another command measures it.
+    """
+
+    name: str
+    claim: str
+    device: Literal["cpu", "cuda"]
+    groups: tuple[Group, ...]
+
+
+def _groups(models: Sequence[str], forms: Sequence[tuple[str, int]], precision: str) -> tuple[Group, ...]:
+    return tuple(Group(model, *form, precision) for model, form in product(models, forms))
+
+
+_CPU = ("resnet50", "resnet18", "mobilenetv2_100")
+TARGETS = {
+    target.name: target
+    for target in (
+        Target(
+            "T1",
+            "training step, ResNet-50, bf16, batch 256: at most 3 %, and a fifth of timm's SE and ECA",
+            "cuda",
+            _groups(["resnet50"], GPU_FORMS[:1], "bf16"),
+        ),
+        Target(
+            "T2",
+            "inference, ResNet-50, bf16, batch 256: at most 3 %",
+            "cuda",
+            _groups(["resnet50"], GPU_FORMS[1:3], "bf16"),
+        ),
+        Target(
+            "T3",
+            "inference, ResNet-50, bf16, batch 1: at most 8 % as a CUDA graph, 15 % in eager mode",
+            "cuda",
+            _groups(["resnet50"], GPU_FORMS[3:], "bf16"),
+        ),
+        Target(
+            "T4a",
+            "inference on a CPU in OpenVINO: at most 5 % at batch 1, 3 % at batch 8 (SRM, GCT as T4b)",
+            "cpu",
+            _groups(_CPU, [("openvino", 1), ("openvino", 8)], "fp32"),
+        ),
+        Target(
+            "T4b",
+            "inference on a CPU in ONNX Runtime and inductor: at most half of what the graph as inserted costs",
+            "cpu",
+            _groups(_CPU, list(product(("onnxruntime", "compile"), (1, 8))), "fp32"),
+        ),
+        Target("T5", "ResNet-18, -34 and MobileNetV2: as T1 to T3", "cuda", _groups(SMALLER, GPU_FORMS, "bf16")),
+        Target("T6", "a CIFAR-10 run of ResNet-56, 164 epochs: at most 4 minutes (recalib train)", "cuda", ()),
+    )
+}
+
+
+def allowed(cell: Cell, cells: Sequence[Cell]) -> float | None:
+    """The largest ratio to the plain network that a cell's target allows; None where no target speaks of it.
+
+    Args:
+        cell: measured.
+        cells: those of the same interleaved run, itself included.
+    """
+    if cell.module == BASELINE or cell.module.startswith("timm:"):
+        return None
+    factor = MULTI_SE if cell.module == "multi_se" else 1.0
+    if cell.runtime.startswith(TRAINING):
+        timm = _overhead(cells, f"timm:{cell.module}", runtime=cell.runtime)
+        return 1 + min(0.03 * factor, *([] if timm is None else [timm / TIMES_LESS_THAN_TIMM]), 1)
+    if not cell.deployed:
+        return None
+    if cell.device == "cuda":
+        return 1 + factor * (0.03 if cell.batch > 1 else {"cuda_graph": 0.08}.get(cell.runtime, 0.15))
+    if cell.runtime == "openvino" and not _needs_variance(cell.module):
+        return 1 + factor * (0.05 if cell.batch == 1 else 0.03)
+    as_inserted = _overhead(cells, cell.module, deployed=False)
+    return None if as_inserted is None else 1 + max(as_inserted, 0) / 2
+
+
+def verdict(cell: Cell, cells: Sequence[Cell]) -> str:
+    """``"met"`` or ``"missed"`` where the whole 95 % interval says so, else ``"open"``; empty without a target."""
+    limit = allowed(cell, cells)
+    if limit is None or cell.overhead is None:
+        return ""
+    if cell.overhead["high"] <= limit:
+        return "met"
+    return "missed" if cell.overhead["low"] > limit else "open"
+
+
+def _overhead(cells: Sequence[Cell], module: str, **form: object) -> float | None:
+    found = (c for c in cells if c.module == module and all(getattr(c, k) == v for k, v in form.items()))
+    return next((c.overhead["ratio"] - 1 for c in found if c.overhead is not None), None)
+
+
+def _needs_variance(module: str) -> bool:
+    return bool(create_attention(module, 16).needs_variance)

@@ -1,0 +1,141 @@
+"""Recommendations on hand-made cells where the right answer is evident."""
+
+import json
+
+import pytest
+
+from recalib.choose.budget import Budget, quantity
+from recalib.choose.recommend import Accuracy, published_accuracy, recommend, sampling_error, wanted
+from recalib.errors import RecalibError, WorkFailed
+from recalib.measure.results import read_results
+
+# Published gains on ResNet-50 (Klomp 2023): ab 0.46, eca 1.32, se 1.29; torchvision's plain ResNet-50 has 76.13.
+
+
+def cell(module="baseline", ms=10.0, model="resnet50", spread=0.0, params=25_000_000, **other):
+    samples = [ms - spread, ms, ms + spread] * 7
+    return {
+        "model": model, "module": module, "runtime": "eager", "deployed": True, "size": 224, "batch": 1,
+        "precision": "fp32", "params": params, "status": "ok",
+        "latency_ms": {"median": ms, "min": ms - spread, "samples": samples},
+        "overhead": {"ratio": ms / 10, "low": ms / 10 - 0.01, "high": ms / 10 + 0.01}, **other,
+    }  # fmt: skip
+
+
+def test_the_most_accurate_network_within_the_budget_is_taken():
+    cells = [cell(), cell("ab", 10.5), cell("eca", 11.0), cell("se", 12.0)]
+    assert recommend(cells, Budget(latency=11.5)).best.cell["module"] == "eca"
+    assert recommend(cells, Budget(latency=10.7)).best.cell["module"] == "ab"
+    assert recommend(cells, Budget(throughput=99)).best.cell["module"] == "baseline"
+
+
+def test_a_network_whose_interval_holds_the_limit_is_named_but_not_taken():
+    chosen = recommend([cell(), cell("eca", 11.0, spread=1.0)], Budget(latency=11.2))
+    assert chosen.best.cell["module"] == "baseline"
+    assert any(line.startswith("Open: resnet50 with eca") for line in chosen.lines)
+
+
+def test_the_reason_names_the_overhead_here_and_what_depth_would_cost():
+    text = " ".join(recommend([cell(), cell("eca", 10.21), cell(model="resnet101", ms=17.1)], Budget(11)).lines)
+    assert "eca costs +2.1 % [1.1, 3.1] over the plain resnet50 and gains +1.32 points" in text
+    assert "resnet101 would cost +71.0 % [71.0, 71.0]" in text
+
+
+def test_the_runner_up_comes_with_the_uncertainty_of_the_difference():
+    chosen = recommend([cell(), cell("eca", 11.0), cell("se", 10.5)], Budget())
+    assert chosen.runner_up is not None
+    assert chosen.runner_up.cell["module"] == "se"
+    assert "0.03 points less, which is within their uncertainty" in chosen.lines[2]
+    assert "-4.5 % in time" in chosen.lines[2]
+
+
+def test_limits_on_parameters_and_memory_count_too():
+    cells = [cell(), cell("se", 10.1, params=28_000_000), cell("eca", 10.2)]
+    assert recommend(cells[:2], Budget(params=26e6)).best.cell["module"] == "baseline"
+    memory = {"baseline": 1e8, "se": 1e8, "eca": 3e8}
+    chosen = recommend(cells, Budget(memory=2e8), memory=lambda one: memory[one["module"]])
+    assert chosen.best.cell["module"] == "se"
+
+
+def test_own_accuracies_are_preferred_and_never_mixed_with_published_ones():
+    own = {("resnet50", "baseline"): Accuracy(60.0, 0.1, "your runs, 3", True)}
+    own[("resnet50", "ab")] = Accuracy(61.0, 0.1, "your runs, 3", True)
+    chosen = recommend([cell(), cell("ab", 10.5), cell("eca", 10.2)], Budget(), own=own)
+    assert chosen.best.cell["module"] == "ab"
+    assert {one.accuracy.own for one in chosen.candidates} == {True}
+    assert "Left aside for want of such a figure: resnet50 (eca)" in chosen.lines[-1]
+
+
+def test_one_own_run_alone_is_left_aside_and_that_is_said():
+    own = {("resnet50", "baseline"): Accuracy(99.0, 0.1, "your runs, 1", True)}
+    chosen = recommend([cell(), cell("ab", 10.5)], Budget(), own=own)
+    assert chosen.best.cell["module"] == "ab"
+    assert "Your own run is left aside" in chosen.lines[-1]
+
+
+def test_nothing_within_the_budget_names_what_comes_nearest():
+    with pytest.raises(WorkFailed, match="nothing is within 5 ms for certain; the fastest is plain resnet50"):
+        recommend([cell(), cell("eca", 11.0)], Budget(latency=5))
+
+
+def test_cells_that_failed_are_passed_over():
+    failed = cell("eca") | {"status": "oom", "latency_ms": None, "overhead": None}
+    assert [one.cell["module"] for one in recommend([cell(), failed], Budget()).candidates] == ["baseline"]
+    with pytest.raises(WorkFailed):
+        recommend([failed], Budget())
+
+
+def test_published_accuracies_stand_on_one_axis_with_both_sources_named():
+    eca = published_accuracy("resnet50", "eca")
+    assert eca is not None
+    assert eca.top1 == pytest.approx(published_accuracy("resnet50", "baseline").top1 + 1.32)
+    assert "torchvision" in eca.origin
+    assert "Klomp 2023" in eca.origin
+
+
+def test_only_what_has_an_accuracy_is_worth_measuring():
+    assert wanted(["resnet34", "resnet50"], ["se", "gct"], [("resnet34", "gct")]) == {
+        "resnet34": ["gct"],
+        "resnet50": ["se"],
+    }
+
+
+def test_the_sampling_error_is_that_of_a_binomial_share():
+    assert sampling_error(75.0, 50_000) == pytest.approx(100 * 1.96 * (0.75 * 0.25 / 50_000) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [("latency", "5ms", 5), ("latency", "0.2 s", 200), ("memory", "200MB", 2e8), ("params", "25M", 25e6),
+     ("throughput", "300/s", 300), ("memory", "1GiB", 2**30)],
+)  # fmt: skip
+def test_limits_are_read_as_people_write_them(kind, text, value):
+    assert quantity(kind, text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["", "5 bananas", "-3ms", "0ms", "ms"])
+def test_a_limit_that_is_none_is_refused_with_an_example(text):
+    with pytest.raises(RecalibError, match="such as 5ms"):
+        quantity("latency", text)
+
+
+def test_results_are_read_from_json_and_from_torn_lines_and_each_cell_counts_once(tmp_path):
+    whole, lines = tmp_path / "a.json", tmp_path / "compare.jsonl"
+    whole.write_text(json.dumps({"machine": {"device": "B"}, "cells": [cell()]}))
+    lines.write_text(json.dumps({"machine": {"device": "B"}}) + "\n" + json.dumps(cell(ms=12.0)) + '\n{"model": "res')
+    results = read_results([whole, tmp_path])
+    assert results.machine == {"device": "B"}
+    assert [one["latency_ms"]["median"] for one in results.cells] == [12.0]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"cells": [{"model": "x"}]}'])
+def test_a_file_without_cells_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(RecalibError, match="recalib compare or latency wrote"):
+        read_results([tmp_path / "x.json"])
+
+
+def test_a_network_measured_along_as_a_reference_is_not_taken():
+    cells = [cell(model="resnet18"), cell(model="resnet34")]
+    assert recommend(cells, Budget(latency=100.0), among=["resnet18"]).best.cell["model"] == "resnet18"
+    assert recommend(cells, Budget(latency=100.0)).best.cell["model"] == "resnet34"

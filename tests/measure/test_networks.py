@@ -1,0 +1,42 @@
+"""Networks that are measured, with the weights of a checkpoint."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from recalib.errors import RecalibError
+from recalib.measure.networks import backbone
+from recalib.surgery import load_checkpoint, save_checkpoint
+
+
+@pytest.fixture(scope="module")
+def original():
+    """akamaster's ResNet-20 with shortcuts of option A."""
+    if "RECALIB_DATA" not in os.environ:
+        pytest.skip("RECALIB_DATA is not set")
+    file = Path(os.environ["RECALIB_DATA"]) / "weights" / "cifar10_resnet" / "resnet20-12fca82f.th"
+    if not file.exists():
+        pytest.skip(f"no {file.name}")
+    return file
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet20", "resnet20", "cifar_resnet20_pad"])
+def test_the_checkpoint_says_which_shortcuts_the_network_has(original, name):
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(backbone(name, original)(images), load_checkpoint(original).eval()(images))
+
+
+def test_the_checkpoint_of_another_network_is_refused(original):
+    with pytest.raises(RecalibError, match="resnet20-12fca82f"):
+        backbone("cifar_resnet32", original)
+
+
+def test_shortcuts_that_the_name_asks_for_are_not_changed(tmp_path):
+    file = tmp_path / "projection.safetensors"
+    save_checkpoint(backbone("cifar_resnet20"), file)
+    assert backbone("cifar_resnet20", file)(torch.randn(1, 3, 32, 32)).shape == (1, 10)
+    with pytest.raises(RecalibError):
+        backbone("cifar_resnet20_pad", file)
