@@ -12,11 +12,12 @@ from torch import nn
 import recalib
 from recalib import RecalibError, attention_names, cifar_resnet, deploy, insert_
 from recalib.attention import Attention
-from recalib.deploy.blocked import GateBlocked, GCTBlocked, SRMBlocked
+from recalib.deploy.blocked import GateBlocked, blocked_squares
 from recalib.deploy.deploy import assemble, key, sites_of
 from recalib.deploy.forms import form_by_rule, forms_of, forms_to_measure
 from recalib.deploy.gates import GateFirst, means, tap_means
 from recalib.deploy.graph import simplify, trace
+from recalib.deploy.layers import take_apart
 from recalib.deploy.rewrite import Spread
 from recalib.deploy.tails import ConvTail, Tail
 from recalib.ops import Affine, Moments
@@ -130,7 +131,7 @@ def test_a_deployed_network_can_be_copied_pickled_and_moved():
 def test_batch_size_is_free_after_deployment(name):
     model = in_play(cifar_resnet(20, block="bottleneck", attention=name)).double()
     deployed = deploy(model, (1, 3, 32, 32), target="onnxruntime")
-    assert any(isinstance(m, (GateBlocked, GCTBlocked)) for m in deployed.modules())
+    assert any(isinstance(m, GateBlocked) for m in deployed.modules())
     x = torch.randn(7, 3, 32, 32, dtype=torch.double)
     with torch.no_grad():
         assert relative_error(deployed(x), model(x)) < 1e-9
@@ -153,6 +154,82 @@ def test_a_gate_nobody_described_is_deployed_as_it_is():
         check(in_play(model), "eager", (2, 3, 32, 32))
 
 
+class Tanh(Attention):
+    def __init__(self, channels, identity=False, **factory):
+        super().__init__(channels, identity, **factory)
+        self.weight = nn.Parameter(torch.zeros(channels, **factory))
+
+    def gate(self, moments):
+        return Affine(1 + torch.tanh(self.weight * moments.mean))
+
+
+class Narrow(Attention):
+    """A hidden layer of another width than SE's, no biases, as layers of its own."""
+
+    def __init__(self, channels, identity=False, **factory):
+        super().__init__(channels, identity, **factory)
+        self.layers = nn.Sequential(
+            nn.Linear(channels, channels // 8, **factory), nn.ReLU(), nn.Linear(channels // 8, channels, **factory)
+        )
+
+    def gate(self, moments):
+        return Affine(torch.sigmoid(self.layers(moments.mean)))
+
+
+class Louder(recalib.attention.SE):
+    """A gate that is a known one's subclass, and another gate."""
+
+    def gate(self, moments):
+        return Affine(2 * super().gate(moments).scale)
+
+
+class Sorted(Attention):
+    """A step that no layout of a runtime has."""
+
+    def gate(self, moments):
+        return Affine(1 + moments.mean.cumsum(1).sigmoid())
+
+
+class Branching(Attention):
+    """Code that cannot be traced."""
+
+    def gate(self, moments):
+        return Affine(moments.mean.tanh() if moments.mean.sum() > 0 else moments.mean.sigmoid())
+
+
+@pytest.mark.parametrize("target", ["eager", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("gate", [Tanh, Narrow, Louder, Sorted, Branching])
+def test_a_users_own_gate_is_exact_in_every_target(gate, target):
+    model = timm.create_model("resnet26", num_classes=10).double()
+    insert_(model, gate, identity=gate is Narrow)
+    check(in_play(model), target)
+
+
+def test_a_users_own_gate_stays_in_the_blocked_layout_where_every_step_has_a_form():
+    def blocked(gate):
+        model = cifar_resnet(20, block="bottleneck")
+        insert_(model, gate)
+        return sum(isinstance(m, GateBlocked) for m in deploy(model, (1, 3, 32, 32), target="onnxruntime").modules())
+
+    assert [blocked(gate) for gate in (Tanh, Narrow, Louder, Sorted, Branching)] == [6, 6, 6, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("ab", 64), ("ge", 64), ("se", 4), ("multi_se", 3 * 4 + 3), ("se_var3", 64), ("eca_ns", 64)]
+)
+def test_the_first_layer_is_read_off_the_gate(name, width):
+    layers = take_apart(recalib.create_attention(name, 64))
+    assert layers.weight.shape == (width, 64)
+
+
+def test_a_gate_first_is_made_where_the_convolution_lies():
+    for name in ("ge", "se_var1", "ab", "multi_se"):
+        attention, conv = recalib.create_attention(name, 8).eval(), nn.Conv2d(4, 8, 1)
+        with torch.device("meta"):  # where anything goes that is made without naming a device
+            gate = GateFirst(take_apart(attention), conv, means)
+        assert gate(torch.randn(1, 4, 3, 3)).device.type == "cpu"
+
+
 def test_the_rule_reads_whichever_is_less():
     """ECA's folded layer is C_out wide: worth it at 56x56 with 64 channels in, not at 7x7 with 512."""
     model = timm.create_model("resnet50")
@@ -173,11 +250,11 @@ def test_gates_of_layers_alone_stay_in_the_blocked_layout_behind_every_1x1_convo
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_second_moments_are_taken_in_the_blocked_layout_wherever_a_relu_follows(name):
-    for attention, form in (("gct", GCTBlocked), ("srm", SRMBlocked)):
+    for attention in ("gct", "srm"):
         model = timm.create_model(name)
         insert_(model, attention)
         deployed = deploy(model, (1, 3, 64, 64), target="onnxruntime")
-        assert sum(isinstance(m, form) for m in deployed.modules()) == sum(
+        assert sum(isinstance(m, GateBlocked) for m in deployed.modules()) == sum(
             isinstance(m, Attention) for m in model.modules()
         )
 
@@ -188,7 +265,7 @@ def test_a_variance_in_the_blocked_layout_stands_a_mean_far_from_zero_where_the_
     nn.init.normal_(attention.weight)
     centre = 1000 + torch.randn(16)
     u = torch.randn(2, 16, 28, 28) + centre[:, None, None]
-    got = SRMBlocked(attention, centre)(u)
+    got = blocked_squares(attention, centre, 28 * 28)(u)
     m, v = u.double().mean((2, 3)), u.double().var((2, 3), correction=0)
     expected = copy.deepcopy(attention).double().affine(Moments(m, v, 28 * 28)).scale
     assert relative_error(got.flatten(1), expected) < 1e-4
@@ -204,7 +281,7 @@ def test_srm_behind_no_norm_is_deployed_as_it_is():
             return torch.relu(self.attention(self.conv(x)) + x)
 
     deployed = check(in_play(Plain().double()), "onnxruntime", (2, 16, 8, 8))
-    assert not any(isinstance(m, SRMBlocked) for m in deployed.modules())
+    assert not any(isinstance(m, GateBlocked) for m in deployed.modules())
 
 
 def test_maps_stay_in_the_blocked_layout_only_where_a_relu_follows():
@@ -271,7 +348,7 @@ def test_means_of_a_convolutions_output_follow_from_its_input(kernel, size):
     nn.init.ones_(attention.weight)
     conv = nn.Conv2d(4, 6, kernel, padding=kernel // 2).double()
     h = torch.randn(3, 4, *size, dtype=torch.double)
-    got = GateFirst(attention, conv, means)(h)
+    got = GateFirst(take_apart(attention), conv, means)(h)
     torch.testing.assert_close(got, conv(h).mean((2, 3), keepdim=True), rtol=1e-12, atol=1e-12)
 
 

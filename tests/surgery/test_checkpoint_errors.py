@@ -241,3 +241,46 @@ def test_classes_of_a_network_without_a_classifier_are_refused(tmp_path):
     save_checkpoint(network, tmp_path / "x.safetensors")
     message = refuse(tmp_path / "x.safetensors", model=network, num_classes=3)
     assert message == "Sequential has no linear classifier, so num_classes does not apply to it"
+
+
+# ---- hostile and unknown contents -----------------------------------------------------------------------------------
+
+
+def test_names_of_tensors_that_are_no_text_are_named():
+    assert "the name of a tensor is 3; names are text" in refuse({3: torch.ones(2), "fc.weight": torch.ones(2, 2)})
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["conv1.weight", "layer1.0.conv2.weight", "layer2.0.downsample.1.weight", "fc.weight", "layer1.0.bn1.weight"],
+)
+def test_a_tensor_without_dimensions_is_one_error(plain, key):
+    refuse({**plain, key: torch.tensor(1.0)})
+    with pytest.raises(RecalibError, match=key):
+        load_checkpoint({**plain, key: torch.tensor(1.0)})
+
+
+def test_an_attention_tensor_without_dimensions_is_one_error(plain, small):
+    for key in ("fc1.weight", "conv.weight", "weight", "alpha", "assign.weight", "fc.weight", "blend.weight"):
+        refuse({**plain, f"layer1.0.attention.{key}": torch.tensor(1.0)})
+    refuse({**small, "layer1.0.attention.conv.weight": torch.tensor(1.0)})
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"fc1.weight": (4, 64), "fc2.weight": (1, 4)},
+        {"fc1.weight": (4, 64), "fc2.weight": (64, 4), "slope": (64,)},
+        {"fc1.weight": (4, 64), "fc1.bias": (4,), "fc2.weight": (64, 4)},
+        {"fc1.weight": (4, 64, 1, 1), "fc2.weight": (64, 4, 1, 1)},
+    ],
+    ids=["another output", "a tensor more", "half of the biases", "convolutions"],
+)
+def test_two_layers_are_not_taken_for_squeeze_and_excitation_unless_they_are_its(plain, tensors):
+    own = {f"layer1.0.attention.{key}": torch.zeros(shape) for key, shape in tensors.items()}
+    assert "layer1.0: no attention module has the tensors attention.fc1.weight" in refuse({**plain, **own})
+
+
+def test_attention_that_only_the_names_of_tensors_tell_is_said(caplog):
+    load_checkpoint(cifar_resnet(8, attention="se").state_dict())
+    assert "layer1.0 is taken for se, by the names and shapes of its tensors" in caplog.text

@@ -458,7 +458,7 @@ def test_our_own_keys_without_a_header_show_the_mechanism(name, identity):
 def test_a_bare_state_dict_that_may_be_one_of_two_mechanisms_asks_for_the_model():
     for name in ("ab", "se_var2"):
         network = cifar_resnet(8, attention=name)
-        with pytest.raises(RecalibError, match=r"AB's or SE-Var2's; .* model="):
+        with pytest.raises(RecalibError, match=r"may be of ab or se_var2; .* model="):
             load_checkpoint(network.state_dict())
         load_checkpoint(network.state_dict(), model=cifar_resnet(8, attention=name))
 

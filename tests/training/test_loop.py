@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from torch import nn
 from torch.nn import functional as F
 
 from recalib.models import create_model
@@ -187,6 +188,25 @@ def test_cutmix_takes_as_much_of_the_class_as_of_the_image():
     mixed, targets = mixer(0, 1.0, 8)(ones, torch.arange(8))
     own = (mixed == ones).double().mean((1, 2, 3))
     torch.testing.assert_close(targets[torch.arange(8), torch.arange(8)].double(), own)
+
+
+def test_freezing_reaches_no_attention_module_of_whatever_class():
+    class Own(nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(channels)
+
+        def forward(self, x):
+            return x * self.norm(x).sigmoid()
+
+    for attention in (Own, "timm:cbam"):
+        made = network(None)
+        insert_(made, attention)
+        freeze_norms(made.train())
+        own = [m for m in made.layer1[0].attention.modules() if isinstance(m, nn.BatchNorm2d)]
+        assert own
+        assert all(m.training and m.weight.requires_grad for m in own)
+        assert not made.bn1.training
 
 
 def test_freezing_reaches_no_attention_module():

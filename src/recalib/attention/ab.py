@@ -1,11 +1,11 @@
 """AB: attention bias."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import nn
 
-from recalib.attention.base import Attention, Factory
+from recalib.attention.base import Attention, Factory, Shapes
 from recalib.ops import Affine, Moments
 from recalib.ops.gates import Kernel
 
@@ -34,6 +34,12 @@ class AB(Attention):
     def gate(self, moments: Moments) -> Affine:
         """Shift of shape (N, C); Eq. 2."""
         return Affine(shift=moments.mean * self.weight)
+
+    @classmethod
+    def told_by(cls, shapes: Shapes) -> dict[str, Any]:
+        """One weight a channel."""
+        (channels,) = shapes["weight"]
+        return {"channels": channels}
 
     def kernel(self, size: int) -> Kernel:
         """The gate as one kernel; see `recalib.ops.gates`."""

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, TypedDict, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 from torch.nn import functional as F
 
 from recalib import ops
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
+
+Shapes = Mapping[str, Size]
 
 
 class Factory(TypedDict, total=False):
@@ -41,6 +43,18 @@ class Described:
     def spell_out(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options with shorthands written out: a tuple is one value per stage of the network."""
         return dict(options)
+
+    @classmethod
+    def told_by(cls, shapes: Shapes) -> dict[str, Any]:
+        """What made the module whose tensors have these names and shapes: ``channels`` and options.
+
+        A checkpoint without a configuration is read by it. The answer is checked: the module that it makes must have
+        exactly these tensors, so looking at one or two of them is enough.
+
+        Raises:
+            KeyError, ValueError, IndexError: for tensors of something else.
+        """
+        raise KeyError(cls.__name__)
 
 
 class Attention(Described, nn.Module):

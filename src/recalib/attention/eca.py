@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recalib.attention.base import Attention, Factory
+from recalib.attention.base import Attention, Factory, Shapes
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
 from recalib.ops.capture import is_captured
@@ -98,6 +98,12 @@ class ECA(Attention):
             return {**options, "kernel_size": tuple(map(int, kernel)) if len(kernel) > 1 else int(kernel)}
         return dict(options)
 
+    @classmethod
+    def told_by(cls, shapes: Shapes) -> dict[str, Any]:
+        """One kernel of any size, for any number of channels."""
+        _, _, k = shapes["conv.weight"]
+        return {"channels": 1, "kernel_size": k}
+
     def extra_repr(self) -> str:
         """The channels and the kernel."""
         return f"{self.channels}, kernel_size={self.kernel_size}"
@@ -137,3 +143,11 @@ class ECANS(ECA):
         return Affine(torch.sum(neighbours * weight, 2).sigmoid())
 
     kernel = ECA.kernel
+
+    @classmethod
+    def told_by(cls, shapes: Shapes) -> dict[str, Any]:
+        """One kernel a channel."""
+        channels, _, k = shapes["conv.weight"]
+        if channels == 1:
+            raise ValueError("one kernel is ECA's")
+        return {"channels": channels, "kernel_size": k}

@@ -1,11 +1,11 @@
 """GCT: gated channel transformation (not the Gaussian context transformer, which shares the letters)."""
 
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from recalib.attention.base import Attention, Factory, PlainAttention
+from recalib.attention.base import Attention, Factory, PlainAttention, Shapes
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
 from recalib.ops.gates import Kernel
@@ -78,6 +78,12 @@ class GCT(Attention):
         e = (squares + self.eps).sqrt() * self.alpha
         norm = (e.square().mean(1, keepdim=True) + self.eps).sqrt()
         return Affine(1 + torch.addcmul(self.beta, e, self.gamma / norm).tanh())
+
+    @classmethod
+    def told_by(cls, shapes: Shapes) -> dict[str, Any]:
+        """Three parameters a channel; either norm has them, the usual one is taken."""
+        (channels,) = shapes["alpha"]
+        return {"channels": channels}
 
     def kernel(self, size: int) -> Kernel:
         """The gate as one kernel; see `recalib.ops.gates`."""

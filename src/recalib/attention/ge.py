@@ -1,10 +1,10 @@
 """GE: gather-excite, parameter-free and with a full depth-wise kernel."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from recalib.attention.base import Attention, Factory, PlainAttention
+from recalib.attention.base import Attention, Factory, PlainAttention, Shapes
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
 
@@ -70,6 +70,12 @@ class GEFull(PlainAttention):
         self.kernel_size = kernel_size
         self.conv = nn.Conv2d(channels, channels, kernel_size, groups=channels, **factory)
         self.bn = nn.BatchNorm2d(channels, **factory)
+
+    @classmethod
+    def told_by(cls, shapes: Shapes) -> dict[str, Any]:
+        """A kernel of the size of the map."""
+        channels, _, _, k = shapes["conv.weight"]
+        return {"channels": channels, "kernel_size": k}
 
     def recalibrated(self, x: Tensor) -> Tensor:
         """The map x (N, C, k, k), scaled."""

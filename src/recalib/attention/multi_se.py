@@ -1,12 +1,12 @@
 """Multi-SE: several squeeze-and-excitation branches and one soft assignment between them."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from recalib.attention.base import Attention, Factory, linear
-from recalib.attention.se import hidden_width
+from recalib.attention.base import Attention, Factory, Shapes, linear
+from recalib.attention.se import hidden_width, reduction_of
 from recalib.ops import Affine, Moments
 from recalib.ops.gates import Kernel
 
@@ -60,6 +60,14 @@ class MultiSE(Attention):
         """Scale of shape (N, C)."""
         return Affine(self.second(linear(self.fc1, moments.mean).relu(), linear(self.assign, moments.mean).softmax(1)))
 
+    @classmethod
+    def told_by(cls, shapes: Shapes) -> dict[str, Any]:
+        """One assignment, and a hidden layer for all of its branches."""
+        branches, channels = shapes["assign.weight"]
+        hidden = shapes["fc1.weight"][0] // branches
+        bias = "fc1.bias" in shapes
+        return {"channels": channels, "branches": branches, "reduction": reduction_of(channels, hidden), "bias": bias}
+
     def kernel(self, size: int) -> Kernel:
         """The gate as one kernel; see `recalib.ops.gates`."""
         layers = self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2_bias
@@ -67,6 +75,5 @@ class MultiSE(Attention):
 
     def second(self, hidden: Tensor, a: Tensor) -> Tensor:
         """The branches' second layers as one: hidden (N, branches*h) and assignment a (N, branches) to scale (N, C)."""
-        weighted = (hidden.unflatten(1, (self.branches, -1)) * a[:, :, None]).flatten(1)
-        z = linear(self.fc2, weighted)
+        z = linear(self.fc2, hidden * a.repeat_interleave(self.fc2.in_features // self.branches, 1))
         return (z if self.fc2_bias is None else z + a @ self.fc2_bias.to(a.dtype)).sigmoid()

@@ -1,11 +1,11 @@
 """SE: squeeze-and-excitation, and the three variants of the ECA paper's ablation."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import nn
 
-from recalib.attention.base import Attention, Factory, linear
+from recalib.attention.base import Attention, Factory, Shapes, linear
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
 from recalib.ops.gates import Kernel
@@ -16,6 +16,18 @@ def hidden_width(channels: int, reduction: int) -> int:
     if reduction < 1:
         raise RecalibError(f"reduction={reduction}: SE divides the channels by a number of at least 1")
     return max(1, channels // reduction)
+
+
+def reduction_of(channels: int, hidden: int) -> int:
+    """A reduction that gives this width: 16, which nearly all have, or the largest, for if any does, that one does.
+
+    Raises:
+        RecalibError: where none does.
+    """
+    for reduction in (16, channels // max(hidden, 1)):
+        if reduction and max(1, channels // reduction) == hidden:
+            return reduction
+    raise RecalibError(f"squeeze-and-excitation with {hidden} of {channels} channels: no reduction gives this width")
 
 
 class SE(Attention):
@@ -46,6 +58,12 @@ class SE(Attention):
     def gate(self, moments: Moments) -> Affine:
         """Scale of shape (N, C); Eq. 3."""
         return Affine(linear(self.fc2, linear(self.fc1, moments.mean).relu()).sigmoid())
+
+    @classmethod
+    def told_by(cls, shapes: Shapes) -> dict[str, Any]:
+        """Two layers, the second back to the channels of the first."""
+        hidden, channels = shapes["fc1.weight"]
+        return {"channels": channels, "reduction": reduction_of(channels, hidden), "bias": "fc1.bias" in shapes}
 
     def kernel(self, size: int) -> Kernel:
         """The gate as one kernel; see `recalib.ops.gates`."""
@@ -91,6 +109,12 @@ class SEVar2(Attention):
         """Scale of shape (N, C)."""
         return Affine((moments.mean * self.weight).sigmoid())
 
+    @classmethod
+    def told_by(cls, shapes: Shapes) -> dict[str, Any]:
+        """One weight a channel."""
+        (channels,) = shapes["weight"]
+        return {"channels": channels}
+
 
 class SEVar3(Attention):
     """SE-Var3 from Wang et al. 2020, https://arxiv.org/abs/1910.03151 (Table 1): ``y = x * sigmoid(W m)``.
@@ -112,3 +136,9 @@ class SEVar3(Attention):
     def gate(self, moments: Moments) -> Affine:
         """Scale of shape (N, C)."""
         return Affine(linear(self.fc, moments.mean).sigmoid())
+
+    @classmethod
+    def told_by(cls, shapes: Shapes) -> dict[str, Any]:
+        """One full layer."""
+        channels, _ = shapes["fc.weight"]
+        return {"channels": channels}

@@ -1,12 +1,12 @@
 """SRM: style-based recalibration."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from recalib import ops
-from recalib.attention.base import Attention, Factory
+from recalib.attention.base import Attention, Factory, Shapes
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
 from recalib.ops.gates import Kernel
@@ -56,6 +56,12 @@ class SRM(Attention):
         std = (unbiased + self.eps).sqrt()
         z = torch.addcmul(self.weight[:, 0] * moments.mean, self.weight[:, 1], std)
         return Affine(self._normalized(z.to(self.weight.dtype)).to(z.dtype).sigmoid())
+
+    @classmethod
+    def told_by(cls, shapes: Shapes) -> dict[str, Any]:
+        """Two weights a channel."""
+        channels, _ = shapes["weight"]
+        return {"channels": channels}
 
     def kernel(self, size: int) -> Kernel | None:
         """The gate as one kernel, where its norm has statistics; see `recalib.ops.gates`."""

@@ -4,7 +4,6 @@ from typing import Literal
 
 import torch
 
-from recalib.deploy.gates import first_layer, is_known
 from recalib.deploy.sites import Site, Target
 
 Form = Literal["map", "input", "tail", "epilogue"]
@@ -43,7 +42,7 @@ def form_by_rule(site: Site, target: Target, device: torch.device) -> Form:
 
 def gate_first_is_possible(site: Site) -> bool:
     """Whether a site's gate can be computed from the input of the convolution before it."""
-    return site.conv is not None and not site.attention.needs_variance and is_known(site.attention)
+    return site.conv is not None and site.layers is not None
 
 
 def gate_stays_blocked(site: Site, target: Target) -> bool:
@@ -67,8 +66,9 @@ def gate_first_pays(site: Site) -> bool:
     if not gate_first_is_possible(site):
         return False
     assert site.conv is not None
+    assert site.layers is not None
     outside, inside = site.conv.out_channels, site.conv.in_channels
     taps = site.conv.kernel_size[0] * site.conv.kernel_size[1]
-    width = len(first_layer(site.attention)[1])
+    width = len(site.layers.bias)
     layer = 0 if width == outside else width * outside  # K = C_out: a diagonal or a band, not a full layer
     return inside * site.size + width * inside * taps < outside * site.size + layer

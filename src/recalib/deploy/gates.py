@@ -5,18 +5,16 @@ that looks at means alone can be known before the convolution has run, and its f
 """
 
 from collections.abc import Callable
-from functools import singledispatch
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recalib import attention as mechanisms
 from recalib.attention import Attention
-from recalib.attention.base import linear
 from recalib.deploy.graph import constant
-from recalib.ops import Affine, Moments, moments
+from recalib.deploy.layers import Layers, operand
+from recalib.ops import Moments, moments
 from recalib.ops.contract import wide
 
 Pool = Callable[[Tensor], Tensor]
@@ -51,20 +49,20 @@ class GateFirst(nn.Module):
     The gate's first layer W is folded with it, exactly: ``W (A m + b) + c = (W A) m + (W b + c)``.
 
     Args:
-        attention: a gate on means whose `first_layer` is known.
+        layers: a gate on means, taken apart.
         conv: 1x1, or 3x3 with padding 1; stride 1, batch norm folded.
         pool: as for `Gate`.
     """
 
-    def __init__(self, attention: Attention, conv: nn.Conv2d, pool: Pool) -> None:
+    def __init__(self, layers: Layers, conv: nn.Conv2d, pool: Pool) -> None:
         super().__init__()
-        self.attention = attention
         self.pool = pool if conv.kernel_size == (1, 1) else tap_means
-        weight, bias = first_layer(attention)
-        a = conv.weight.detach().flatten(1).double()
-        b = a.new_zeros(len(a)) if conv.bias is None else conv.bias.detach().double()
-        self.weight = constant((weight.double() @ a).to(conv.weight))
-        self.bias = constant((weight.double() @ b + bias.double()).to(conv.weight))
+        self.widths = layers.widths
+        self.rest = layers.rest
+        a = conv.weight.detach().flatten(1).cpu().double()
+        b = a.new_zeros(len(a)) if conv.bias is None else conv.bias.detach().cpu().double()
+        self.weight = constant((layers.weight @ a).to(conv.weight))
+        self.bias = constant((layers.weight @ b + layers.bias).to(conv.weight))
 
     def forward(self, h: Tensor) -> Tensor:
         """Scale or shift (N, C, 1, 1) of the map that the convolution will make of h."""
@@ -73,7 +71,9 @@ class GateFirst(nn.Module):
     def values(self, h: Tensor) -> Tensor:
         """The same as (N, C), in the precision of the means."""
         mean = self.pool(h)
-        return behind(self.attention, F.linear(mean, self.weight.to(mean.dtype), self.bias.to(mean.dtype)))
+        z = F.linear(mean, self.weight.to(mean.dtype), self.bias.to(mean.dtype))
+        values: Tensor = self.rest(*z.split(self.widths, 1))
+        return values
 
 
 def means(x: Tensor) -> Tensor:
@@ -108,13 +108,6 @@ def tap_means(h: Tensor) -> Tensor:
     return torch.stack(taps, 2).flatten(1) / size
 
 
-def operand(affine: Affine) -> Tensor:
-    """The one of scale and shift that there is."""
-    found = affine.shift if affine.scale is None else affine.scale
-    assert found is not None
-    return found
-
-
 def kind(attention: Attention) -> Literal["scale", "shift", "both"]:
     """What a gate integrates by; seen from what it makes of the moments of a black map."""
     p = next(attention.parameters(), torch.empty(0))
@@ -124,100 +117,3 @@ def kind(attention: Attention) -> Literal["scale", "shift", "both"]:
     if scale is None:
         return "shift"
     return "scale" if shift is None else "both"
-
-
-@singledispatch
-def first_layer(attention: Attention) -> tuple[Tensor, Tensor]:
-    """First layer of a gate on means: weight (K, C) and bias (K,), with ``gate(m) = behind(weight @ m + bias)``.
-
-    Raises:
-        NotImplementedError: for a gate that nobody has described here; `is_known` asks.
-    """
-    raise NotImplementedError(type(attention).__name__)
-
-
-@singledispatch
-def behind(attention: Attention, z: Tensor) -> Tensor:
-    """Scale (N, C) of a gate from what its first layer gives, z (N, K); a sigmoid for most."""
-    return blended(attention, z.sigmoid())
-
-
-def is_known(attention: Attention) -> bool:
-    """Whether a gate can be computed before the convolution: its mechanism, not a subclass, is described below."""
-    return type(attention) in first_layer.registry
-
-
-def blended(attention: Attention, scale: Tensor) -> Tensor:
-    """The scale after the blend of an identity start, if there is one."""
-    return scale if attention.blend is None else attention.blend(scale)
-
-
-def _biased(layer: nn.Linear) -> tuple[Tensor, Tensor]:
-    weight = layer.weight.detach()
-    return weight, weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach()
-
-
-def _elementwise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.diag(weight.detach()), torch.zeros_like(weight)
-
-
-@first_layer.register
-def _(attention: mechanisms.AB) -> tuple[Tensor, Tensor]:
-    return _elementwise(attention.weight)
-
-
-@behind.register
-def _(attention: mechanisms.AB, z: Tensor) -> Tensor:
-    return z
-
-
-@first_layer.register
-def _(attention: mechanisms.SEVar2) -> tuple[Tensor, Tensor]:
-    return _elementwise(attention.weight)
-
-
-@first_layer.register(mechanisms.SEVar1)
-@first_layer.register(mechanisms.GE)
-def _(attention: Attention) -> tuple[Tensor, Tensor]:
-    return _elementwise(torch.ones(attention.channels))
-
-
-@first_layer.register
-def _(attention: mechanisms.SEVar3) -> tuple[Tensor, Tensor]:
-    return _biased(attention.fc)
-
-
-@first_layer.register
-def _(attention: mechanisms.ECA) -> tuple[Tensor, Tensor]:
-    k, C = attention.kernel_size, attention.channels
-    taps = attention.conv.weight.detach()[:, 0].expand(C, k)  # one kernel for all channels, or one each
-    band = taps.new_zeros(C, C + k - 1)
-    for tap in range(k):
-        band.diagonal(tap)[:C].copy_(taps[:, tap])
-    return band[:, k // 2 : k // 2 + C], taps.new_zeros(C)
-
-
-first_layer.register(mechanisms.ECANS, first_layer.registry[mechanisms.ECA])
-
-
-@first_layer.register
-def _(attention: mechanisms.SE) -> tuple[Tensor, Tensor]:
-    return _biased(attention.fc1)
-
-
-@behind.register
-def _(attention: mechanisms.SE, z: Tensor) -> Tensor:
-    return blended(attention, linear(attention.fc2, z.relu()).sigmoid())
-
-
-@first_layer.register
-def _(attention: mechanisms.MultiSE) -> tuple[Tensor, Tensor]:
-    hidden, assign = _biased(attention.fc1), _biased(attention.assign)
-    return torch.cat([hidden[0], assign[0]]), torch.cat([hidden[1], assign[1]])
-
-
-@behind.register
-def _(attention: mechanisms.MultiSE, z: Tensor) -> Tensor:
-    return blended(
-        attention, attention.second(z[:, : -attention.branches].relu(), z[:, -attention.branches :].softmax(1))
-    )

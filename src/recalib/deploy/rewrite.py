@@ -49,9 +49,11 @@ def _gate_of(site: Site, target: Target, gate_first: bool) -> tuple[nn.Module, b
     pool = means_blocked if _keeps_blocked(site, target) else means
     if gate_first:
         assert site.conv is not None
-        first = GateFirst(site.attention, site.conv, pool)
-        return (blocked_first(first), True) if gate_stays_blocked(site, target) else (first, False)
-    blocked = blocked_squares(site.attention, site.centre) if _keeps_blocked(site, target) else None
+        assert site.layers is not None
+        first = GateFirst(site.layers, site.conv, pool)
+        blocked = blocked_first(first) if gate_stays_blocked(site, target) else None
+        return (first, False) if blocked is None else (blocked, True)
+    blocked = blocked_squares(site.attention, site.centre, site.size) if _keeps_blocked(site, target) else None
     return (Gate(site.attention, pool), False) if blocked is None else (blocked, True)
 
 
@@ -65,7 +67,8 @@ def _put_whole(graph: fx.GraphModule, site: Site, form: Form) -> None:
     relu, source = site.relu is not None, site.map
     if form == "epilogue":
         assert site.conv is not None
-        gate, source = GateFirst(site.attention, site.conv, means), site.map.all_input_nodes[0]
+        assert site.layers is not None
+        gate, source = GateFirst(site.layers, site.conv, means), site.map.all_input_nodes[0]
         tail: nn.Module = ConvTail(gate, site.conv, kind(site.attention) == "shift", relu)
     else:
         tail = Tail(site.attention, relu)

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeGuard
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from recalib.attention import Attention
 from recalib.deploy.gates import kind
 from recalib.deploy.graph import CENTRE, module_of
+from recalib.deploy.layers import Layers, take_apart
 
 Target = Literal["eager", "compile", "onnxruntime", "openvino", "tensorrt"]
 
@@ -37,6 +39,11 @@ class Site:
     relu: fx.Node | None
     size: int
     centre: Tensor | None
+
+    @cached_property
+    def layers(self) -> Layers | None:
+        """The gate taken apart; None where it is not a gate on means, or cannot be."""
+        return take_apart(self.attention)
 
     @property
     def map(self) -> fx.Node:

@@ -2,7 +2,7 @@
 
 from recalib.surgery.checkpoints import CheckpointInfo, inspect_checkpoint, load_checkpoint, save_checkpoint
 from recalib.surgery.insert import fuse_, insert_, remove_, repeat_
-from recalib.surgery.insertion import Insertion, Placement, inserted
+from recalib.surgery.insertion import Insertion, Placement, attention_of, inserted
 from recalib.surgery.sites import Site, sites
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Insertion",
     "Placement",
     "Site",
+    "attention_of",
     "fuse_",
     "insert_",
     "inserted",

@@ -94,6 +94,11 @@ def hosts(model: nn.Module) -> Iterator[tuple[str, Any]]:
             yield without_wrappers(name), module
 
 
+def attention_of(model: nn.Module) -> list[nn.Module]:
+    """The attention modules themselves, of whatever class."""
+    return [host.attention for _, host in hosts(model)]
+
+
 def _spelled(placement: Placement) -> str:
     options = ", ".join(f"{key}={value!r}" for key, value in placement.options.items())
     return f"{placement.attention}({options})" if options else placement.attention

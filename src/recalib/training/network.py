@@ -11,7 +11,7 @@ from recalib.data import normalization
 from recalib.models import create_model
 from recalib.runs.folder import weights_of
 from recalib.runs.job import attention_options
-from recalib.surgery import insert_, load_checkpoint, save_checkpoint
+from recalib.surgery import attention_of, insert_, load_checkpoint, save_checkpoint
 from recalib.training.recipes import Recipe
 
 
@@ -42,8 +42,9 @@ def write_network(network: nn.Module, recipe: Recipe, path: Path, **about: Any) 
 
 
 def freeze_norms(network: nn.Module) -> None:
-    """Keep the backbone's norms as they are; norms inside attention modules go on learning."""
-    spared = {id(m) for a in network.modules() if isinstance(a, Attention | PlainAttention) for m in a.modules()}
+    """Keep the backbone's norms as they are; norms inside attention modules, whoever wrote them, go on learning."""
+    ours = [module for module in network.modules() if isinstance(module, Attention | PlainAttention)]
+    spared = {id(m) for attention in (*ours, *attention_of(network)) for m in attention.modules()}
     for module in network.modules():
         if isinstance(module, NORMS) and id(module) not in spared:
             module.eval().requires_grad_(False)

@@ -1,6 +1,7 @@
 """A checkpoint understood: whose it is, which network, which attention, and its tensors under the keys used here."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,12 +10,15 @@ from torch import Tensor, nn
 
 from recalib.errors import RecalibError, unknown
 from recalib.surgery.checkpoints import formats
+from recalib.surgery.checkpoints.compare import COUNTER
 from recalib.surgery.checkpoints.files import Contents
 from recalib.surgery.checkpoints.format import IMAGENET, Format, Normalization
 from recalib.surgery.checkpoints.mechanisms import attention_tensors, recipe_of_tensors, seen_options
 from recalib.surgery.checkpoints.networks import Architecture, num_classes_of, recognise
 from recalib.surgery.insertion import Insertion, Placement, inserted
 from recalib.surgery.sites import Site, named_sites, sites
+
+LOG = logging.getLogger("recalib")
 
 HEADER = "recalib"  # the entry of a safetensors header that holds our configuration, as JSON
 
@@ -100,7 +104,14 @@ def understand(contents: Contents) -> Checkpoint:
     Raises:
         RecalibError: for attention that is none of those known here, or a header that is broken.
     """
-    return _ours(contents) if HEADER in contents.header else _another(contents)
+    try:
+        return _ours(contents) if HEADER in contents.header else _another(contents)
+    except (IndexError, ValueError, ZeroDivisionError) as error:  # a shape that no layer has, at any place of the file
+        if isinstance(error, RecalibError):
+            raise
+        name, tensor = min(contents.tensors.items(), key=lambda item: (COUNTER in item[0], item[1].ndim))
+        shape = tuple(tensor.shape)
+        raise RecalibError(f"{contents.name}: the shapes are those of no network, such as {name} {shape}") from None
 
 
 def _ours(contents: Contents) -> Checkpoint:
@@ -135,6 +146,16 @@ def _as_weights_show(placement: Placement, tensors: Mapping[str, Tensor]) -> Att
 def _another(contents: Contents) -> Checkpoint:
     form = formats.recognise(contents.tensors, contents.beside)
     tensors = form.translate(contents.tensors)
+    attended = _attended(form, tensors)
+    if attended and form is formats.PLAIN:
+        first, what = next(iter(attended.items()))
+        LOG.warning(
+            "%s: the attention of %s is taken for %s, by the names and shapes of its tensors; if it is another module, "
+            "insert that and give it as model=",
+            contents.name,
+            first,
+            what.name,
+        )
     architecture = recognise(tensors)
     if architecture is not None and form.stride_in_1x1:
         architecture = Architecture(architecture.name, architecture.options, stride_in_1x1=True)
@@ -144,7 +165,7 @@ def _another(contents: Contents) -> Checkpoint:
         source=form.source,
         tensors=tensors,
         architecture=architecture,
-        attended=_attended(form, tensors),
+        attended=attended,
         num_classes=num_classes_of(tensors),
         normalization=form.normalization or _usual_normalization(architecture),
         metadata=contents.beside,

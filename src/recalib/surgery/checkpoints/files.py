@@ -98,6 +98,9 @@ def _unwrap(name: str, loaded: Mapping[str, Any]) -> Contents:
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise RecalibError(f"{name}: holds no state dict; its entries are {', '.join(map(str, loaded)) or 'none'}")
+    odd = [key for key in tensors if not isinstance(key, str)]
+    if odd:
+        raise RecalibError(f"{name}: the name of a tensor is {odd[0]!r}; names are text, such as 'fc.weight'")
     rest = {key: value for key, value in {**loaded, **state}.items() if key not in tensors and value is not state}
     return Contents(name, _strip(tensors), {str(key): _plain(value) for key, value in rest.items()})
 

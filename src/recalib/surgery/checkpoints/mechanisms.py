@@ -1,14 +1,16 @@
 """Which attention tensors belong to, and with which options it was made, told from their names and shapes."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from torch import Size, Tensor
+import torch
+from torch import Tensor
 
+from recalib.attention.base import Shapes
+from recalib.attention.catalogue import CATALOGUE, Mechanism
 from recalib.errors import RecalibError
-
-Shapes = Mapping[str, Size]
+from recalib.surgery.checkpoints.compare import COUNTER
 
 
 class Recipe(NamedTuple):
@@ -28,85 +30,79 @@ def attention_tensors(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tens
 
 
 def recipe_of_tensors(
-    tensors: Mapping[str, Tensor], lone_weight: str | None, unseen: Mapping[str, Mapping[str, Any]]
+    tensors: Mapping[str, Tensor], preferred: str | None, unseen: Mapping[str, Mapping[str, Any]]
 ) -> Recipe:
-    """The recipe of the module that has these tensors, named as our modules name them.
+    """The recipe of the module that has exactly these tensors, named as our modules name them.
 
     Args:
         tensors: parameters and buffers by their names in the module.
-        lone_weight: name of the mechanism whose one tensor is ``weight``; several here have no other.
+        preferred: the mechanism to take where the tensors are those of several.
         unseen: options that tensors do not show, by mechanism.
 
     Raises:
-        RecalibError: for tensors that no module here has.
+        RecalibError: for tensors that no module here has, or that several have.
     """
-    shapes = {key: tensor.shape for key, tensor in tensors.items()}
-    name = _name(shapes, lone_weight)
-    return Recipe(name, {**seen_options(name, shapes), **unseen.get(name, {})})
-
-
-def _name(shapes: Shapes, lone_weight: str | None) -> str:
-    for key, name in _SIGNS:
-        if key in shapes:
-            return "eca_ns" if name == "eca" and shapes[key][0] > 1 else name
-    if "weight" in shapes and lone_weight:
-        return lone_weight
+    shapes = {key: tensor.shape for key, tensor in tensors.items() if not key.endswith(COUNTER)}
     held = ", ".join(f"attention.{key}" for key in shapes)
-    if "weight" in shapes:
-        raise RecalibError(f"{held} may be AB's or SE-Var2's; insert either into a network and give it as model=")
-    raise RecalibError(f"no attention module has the tensors {held}")
-
-
-# A key that tells a mechanism, the first that is there.
-_SIGNS = (
-    ("alpha", "gct"),
-    ("assign.weight", "multi_se"),
-    ("fc1.weight", "se"),
-    ("fc.weight", "se_var3"),
-    ("conv.bias", "ge"),
-    ("bn.weight", "srm"),
-    ("conv.weight", "eca"),
-)
+    found: dict[str, dict[str, Any]] = {}
+    near: list[str] = []
+    for name, mechanism in CATALOGUE.items():
+        try:
+            told = _told(mechanism, shapes)
+        except RecalibError as error:
+            near.append(f"; {error}")
+            continue
+        if told is None:
+            continue
+        made = _shapes(mechanism, told)
+        if made == shapes:
+            found[name] = _options(told)
+        else:
+            near.append(f"; not those of {name}: {_difference(made, shapes)}")
+    if not found:
+        raise RecalibError(f"no attention module has the tensors {held}{near[0] if len(near) == 1 else ''}")
+    if len(found) > 1 and preferred not in found:
+        which = " or ".join(found)
+        raise RecalibError(f"{held} may be of {which}; insert either into a network and give it as model=")
+    name = next(iter(found)) if len(found) == 1 else str(preferred)
+    return Recipe(name, {**found[name], **unseen.get(name, {})})
 
 
 def seen_options(name: str, shapes: Shapes) -> dict[str, Any]:
     """Options of a mechanism that the shapes of its tensors show; none where the tensors are not complete."""
-    try:
-        options = _OPTIONS[name](shapes) if name in _OPTIONS else {}
-    except RecalibError:
-        raise
-    except (KeyError, ValueError, ZeroDivisionError):
-        options = {}
-    return {**options, "identity": True} if "blend.weight" in shapes else options
+    told = _told(CATALOGUE[name], shapes) if name in CATALOGUE else None
+    return {} if told is None else _options(told)
 
 
-def _kernel(shapes: Shapes) -> dict[str, Any]:
-    return {"kernel_size": shapes["conv.weight"][-1]}
+def _told(mechanism: Mechanism, shapes: Shapes) -> dict[str, Any] | None:
+    blend = shapes.get("blend.weight")
+    blended = {"identity": True, "channels": blend[0]} if blend else {}
+    for form in mechanism.classes:
+        try:
+            return {**form.told_by(shapes), **blended}
+        except RecalibError:
+            raise
+        except (KeyError, ValueError, IndexError, ZeroDivisionError):
+            continue
+    return None
 
 
-def _se(shapes: Shapes) -> dict[str, Any]:
-    hidden, channels = shapes["fc1.weight"]
-    return {"reduction": _reduction(channels, hidden), "bias": "fc1.bias" in shapes}
+def _options(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in told.items() if key != "channels"}
 
 
-def _multi_se(shapes: Shapes) -> dict[str, Any]:
-    branches, channels = shapes["assign.weight"]
-    hidden = shapes["fc1.weight"][0] // branches
-    return {"branches": branches, "reduction": _reduction(channels, hidden), "bias": "fc1.bias" in shapes}
+def _shapes(mechanism: Mechanism, told: Mapping[str, Any]) -> Shapes:
+    with torch.device("meta"):
+        module = mechanism.build(**told)
+    return {key: tensor.shape for key, tensor in module.state_dict().items() if not key.endswith(COUNTER)}
 
 
-def _reduction(channels: int, hidden: int) -> int:
-    # 16, which nearly all have, or the largest that gives this width: if any does, that one does.
-    for reduction in (16, channels // max(hidden, 1)):
-        if reduction and max(1, channels // reduction) == hidden:
-            return reduction
-    raise RecalibError(f"squeeze-and-excitation with {hidden} of {channels} channels: no reduction gives this width")
-
-
-_OPTIONS: dict[str, Callable[[Shapes], dict[str, Any]]] = {
-    "eca": _kernel,
-    "eca_ns": _kernel,
-    "ge": _kernel,
-    "se": _se,
-    "multi_se": _multi_se,
-}
+def _difference(made: Shapes, held: Shapes) -> str:
+    for key in (*made, *held):
+        if key not in held:
+            return f"{key} is missing"
+        if key not in made:
+            return f"{key} is none of its tensors"
+        if made[key] != held[key]:
+            return f"{key} would be {tuple(made[key])}, it is {tuple(held[key])}"
+    raise AssertionError("equal")

@@ -16,6 +16,7 @@ from recalib.surgery.checkpoints.formats import (
     timm,
 )
 
+PLAIN = plain.FORMAT
 FORMATS: tuple[Format, ...] = (  # the first that fits
     gct.FORMAT,
     klomp.MULTI_SE,
@@ -27,7 +28,7 @@ FORMATS: tuple[Format, ...] = (  # the first that fits
     digantamisra.ECA,
     bangguwu.FORMAT,
     akamaster.FORMAT,
-    plain.FORMAT,
+    PLAIN,
 )
 
 
