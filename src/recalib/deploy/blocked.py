@@ -311,11 +311,11 @@ class _Translation(fx.Interpreter):
 
 def _mean_square(variance: _Value, mean: Any) -> Callable[[], fx.Node] | None:
     """``v + m^2`` of the map's own moments."""
-    of: object = getattr(variance.node, "__self__", None)
-    if not isinstance(mean, _Value) or not isinstance(of, _Moments) or getattr(mean.node, "__self__", None) is not of:
+    of = getattr(variance.node, "__self__", None)
+    same = isinstance(mean, _Value) and getattr(mean.node, "__self__", None) is of and mean.scale is None
+    if not same or variance.scale is not None or variance.shift is not None:
         return None
-    untouched = variance.scale is None and variance.shift is None and mean.scale is None
-    return of.square if untouched else None
+    return of.square if isinstance(of, _Moments) else None
 
 
 def _flat(args: Any) -> Any:
