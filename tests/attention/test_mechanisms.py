@@ -79,8 +79,55 @@ def original_ge_full(m, x):
     return x * y.sigmoid()
 
 
+def normed(bn, z, training):
+    return F.batch_norm(z, bn.running_mean.clone(), bn.running_var.clone(), bn.weight, bn.bias, training, 0, bn.eps)
+
+
+def original_cbam(m, x):
+    def mlp(pooled):
+        return F.linear(F.relu(F.linear(pooled.flatten(1), m.fc1.weight, m.fc1.bias)), m.fc2.weight, m.fc2.bias)
+
+    x1 = x * (mlp(F.avg_pool2d(x, x.shape[2:])) + mlp(F.max_pool2d(x, x.shape[2:]))).sigmoid()[:, :, None, None]
+    return x1 * plane_gate(m, x1, m.training)
+
+
+def plane_gate(layers, x, training):
+    """From the maximum and the mean over the second axis."""
+    pooled = torch.cat([x.max(1, keepdim=True)[0], x.mean(1, keepdim=True)], 1)
+    z = F.conv2d(pooled, layers.conv.weight, padding=layers.conv.weight.shape[-1] // 2)
+    return normed(layers.bn, z, training).sigmoid()
+
+
+def original_triplet(m, x):
+    """The map is turned so that the pooled axis is the second one, gated, and turned back."""
+    of_h = x.permute(0, 2, 1, 3)
+    of_w = x.permute(0, 3, 2, 1)
+    y = x * plane_gate(m.hw, x, m.training)
+    y = y + (of_h * plane_gate(m.cw, of_h, m.training)).permute(0, 2, 1, 3)
+    return (y + (of_w * plane_gate(m.hc, of_w, m.training)).permute(0, 3, 2, 1)) / 3
+
+
+def original_simam(m, x):
+    n = x.shape[2] * x.shape[3] - 1
+    d = (x - x.mean([2, 3], keepdim=True)).pow(2)
+    return x * (d / (4 * (d.sum([2, 3], keepdim=True) / n + 1e-4)) + 0.5).sigmoid()
+
+
+def original_coord(m, x):
+    h = x.shape[2]
+    z = torch.cat([x.mean(3, keepdim=True), x.mean(2, keepdim=True).permute(0, 1, 3, 2)], 2)[..., 0]
+    z = normed(m.bn, F.conv1d(z, m.conv.weight, m.conv.bias), m.training)
+    z = z * F.relu6(z + 3) / 6
+    a_h = F.conv1d(z[:, :, :h], m.conv_h.weight, m.conv_h.bias)[..., None].sigmoid()
+    a_w = F.conv1d(z[:, :, h:], m.conv_w.weight, m.conv_w.bias)[:, :, None].sigmoid()
+    return x * a_w * a_h
+
+
 CASES = {
     "ab": ("ab", {}, original_ab),
+    "cbam": ("cbam", {}, original_cbam),
+    "cbam with a kernel of 3": ("cbam", {"kernel_size": 3, "reduction": 4}, original_cbam),
+    "coord": ("coord", {}, original_coord),
     "eca with the paper's kernel": ("eca", {}, original_eca),
     "eca with kernel 7": ("eca", {"kernel_size": 7}, original_eca),
     "eca_ns": ("eca_ns", {"kernel_size": 5}, original_eca_ns),
@@ -95,8 +142,15 @@ CASES = {
     "se_var1": ("se_var1", {}, lambda m, x: x * x.mean((2, 3), keepdim=True).sigmoid()),
     "se_var2": ("se_var2", {}, lambda m, x: x * (x.mean((2, 3)) * m.weight).sigmoid()[:, :, None, None]),
     "se_var3": ("se_var3", {}, lambda m, x: x * F.linear(x.mean((2, 3)), m.fc.weight).sigmoid()[:, :, None, None]),
+    "simam": ("simam", {}, original_simam),
     "srm": ("srm", {}, original_srm),
+    "triplet": ("triplet", {}, original_triplet),
 }
+
+
+def size_of(case):
+    """Not square, so that rows and columns are told apart, where the mechanism does not want a square."""
+    return (6, 6) if "full kernel" in case else (6, 5)
 
 
 def randomised(name, **options):
@@ -113,7 +167,7 @@ def randomised(name, **options):
 def test_equals_the_original_forward_and_in_every_gradient(case, training):
     name, options, original = CASES[case]
     module = randomised(name, **options).train(training)
-    x = torch.randn(4, C, 6, 6, dtype=torch.double).add_(0.3).requires_grad_()
+    x = torch.randn(4, C, *size_of(case), dtype=torch.double).add_(0.3).requires_grad_()
     inputs = [x, *module.parameters()]
     expected = original(module, x)
     got = module(x)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+import recalib
 from recalib.deploy.about import About, imagenet_names, label_names
 from recalib.deploy.classifier import classify, open_classifier, open_exported
 from recalib.deploy.export import export, relative_difference
@@ -15,6 +16,7 @@ from recalib.errors import RecalibError, WorkFailed
 from recalib.measure.networks import perturb_
 from recalib.runtimes.engine import missing
 
+BROADCAST = [("cbam", "coord", "triplet"), ("simam", "cbam", "coord")]
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
 
 
@@ -42,6 +44,22 @@ def test_a_file_for_any_batch_and_size_agrees_with_float64(to, tmp_path):
     for shape in ((1, 3, 32, 32), (7, 3, 40, 24)):
         images = torch.randn(shape)
         assert relative_difference(read.network(images), in_float64(classifier.network, images)) < 1e-5
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("names", BROADCAST, ids=" ".join)
+def test_mechanisms_that_look_at_rows_columns_and_pixels_are_in_files_for_any_batch_and_size(to, names, tmp_path):
+    torch.manual_seed(0)
+    network = recalib.cifar_resnet(8)
+    recalib.insert_(network, dict(enumerate(names)))
+    perturb_(network.eval())
+    path = tmp_path / f"net{SUFFIX[to]}"
+    about = replace(made("cifar_resnet8", None).about, dynamic=True)
+    assert export(network, path, about, to=to).difference < 1e-5
+    run = open_exported(path).network
+    for shape in ((1, 3, 32, 32), (7, 3, 37, 21)):
+        images = torch.randn(shape)
+        assert relative_difference(run(images), in_float64(network, images)) < 1e-4
 
 
 def test_a_file_for_one_batch_takes_any_number_of_images_and_no_other_size(tmp_path):

@@ -1,19 +1,24 @@
 """WHAT recalibrates: one file a mechanism, and the catalogue of them."""
 
 from recalib.attention.ab import AB
-from recalib.attention.base import Attention, Blend, Blended, PlainAttention
+from recalib.attention.base import Attention, Blend, Blended, BroadcastAttention, PlainAttention
 from recalib.attention.catalogue import CATALOGUE, Mechanism, attention_names, create_attention
+from recalib.attention.cbam import CBAM
+from recalib.attention.coord import Coord
 from recalib.attention.eca import ECA, ECANS, adaptive_kernel
 from recalib.attention.gct import GCT, GCTL1
 from recalib.attention.ge import GE, GEFull
 from recalib.attention.multi_se import MultiSE
 from recalib.attention.param_groups import param_groups
 from recalib.attention.se import SE, SEVar1, SEVar2, SEVar3
+from recalib.attention.simam import SimAM
 from recalib.attention.srm import SRM
+from recalib.attention.triplet import Triplet
 
 __all__ = [
     "AB",
     "CATALOGUE",
+    "CBAM",
     "ECA",
     "ECANS",
     "GCT",
@@ -24,6 +29,8 @@ __all__ = [
     "Attention",
     "Blend",
     "Blended",
+    "BroadcastAttention",
+    "Coord",
     "GEFull",
     "Mechanism",
     "MultiSE",
@@ -31,6 +38,8 @@ __all__ = [
     "SEVar1",
     "SEVar2",
     "SEVar3",
+    "SimAM",
+    "Triplet",
     "adaptive_kernel",
     "attention_names",
     "create_attention",

@@ -139,6 +139,45 @@ def _recalibrated(module: PlainAttention, x: Tensor) -> Tensor:
     return module.recalibrated(x)
 
 
+class BroadcastAttention(PlainAttention):
+    """Gates that are broadcast over the map: one a channel, a row, a column or a pixel.
+
+    A subclass says what it `reads` of the map and defines `gates` on those statistics; one whose second gate looks at
+    the map that the first has scaled defines `steps`. The identity at the start is a blend of the gates' product G,
+    ``x * (w * G + b)``.
+
+    Args:
+        channels: C.
+        identity: start as the exact identity.
+        **factory: device and dtype of the parameters.
+    """
+
+    reads: ClassVar[tuple[ops.Statistic, ...]]
+
+    def gates(self, statistics: ops.Statistics) -> ops.Gates:
+        """Gates from the statistics that are asked for in `reads`."""
+        raise NotImplementedError
+
+    def steps(self) -> tuple[ops.Step, ...]:
+        """Every read of the map, and what follows from it."""
+        return (ops.Step(self.reads, self.gates),)
+
+    def recalibrated(self, x: Tensor) -> Tensor:
+        """The map x (N, C, H, W) behind its gates, unblended."""
+        return ops.broadcast(x, self.steps())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Recalibrate a map x (N, C, H, W)."""
+        return _broadcast(self, x)
+
+
+@torch.fx.wrap
+def _broadcast(module: BroadcastAttention, x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):  # statistics and gates stay in float32, as those on moments do
+        blend = None if module.blend is None else (module.blend.weight, module.blend.bias)
+        return ops.broadcast(x, module.steps(), blend)
+
+
 class Blended(PlainAttention):
     """Any module that keeps a map's shape, started as the exact identity: ``y = w * module(x) + b * x``.
 
@@ -187,6 +226,23 @@ class BlendMaps(Blend):
         """Blend the map x (N, C, H, W) with its recalibrated form y."""
         weight, bias = (p.to(x.dtype)[:, None, None] for p in (self.weight, self.bias))
         return weight * y + bias * x
+
+
+def convolved(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+    """``layer(x)`` in the precision of x."""
+    bias = None if layer.bias is None else layer.bias.to(x.dtype)
+    return layer._conv_forward(x, layer.weight.to(x.dtype), bias)
+
+
+def normalized(norm: nn.Module, z: Tensor) -> Tensor:
+    """``norm(z)`` of a small tensor (N, C, ...), returned in its precision; of a synchronised norm on any device."""
+    n: Any = norm
+    own = z if n.weight is None else z.to(n.weight.dtype)
+    if isinstance(norm, nn.SyncBatchNorm):  # after its conversion; torch's own forward refuses a CPU
+        as_map = own.flatten(2).unsqueeze(3) if z.ndim > 2 else own[:, :, None, None]
+        return ops.recalibrate(as_map, norm, activation="none").reshape(z.shape).to(z.dtype)
+    y: Tensor = norm(own)
+    return y.to(z.dtype)
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:

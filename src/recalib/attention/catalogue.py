@@ -9,12 +9,16 @@ from torch import nn
 
 from recalib.attention.ab import AB
 from recalib.attention.base import Blended, Described
+from recalib.attention.cbam import CBAM
+from recalib.attention.coord import Coord
 from recalib.attention.eca import ECA, ECANS
 from recalib.attention.gct import GCT, GCTL1, gct
 from recalib.attention.ge import GE, GEFull, ge
 from recalib.attention.multi_se import MultiSE
 from recalib.attention.se import SE, SEVar1, SEVar2, SEVar3
+from recalib.attention.simam import SimAM
 from recalib.attention.srm import SRM
+from recalib.attention.triplet import Triplet
 from recalib.errors import RecalibError, unknown
 
 
@@ -40,6 +44,8 @@ class Mechanism:
 
 CATALOGUE: dict[str, Mechanism] = {
     "ab": Mechanism(AB, (AB,), ("meanrew",)),
+    "cbam": Mechanism(CBAM, (CBAM,)),
+    "coord": Mechanism(Coord, (Coord,), ("coordinate", "ca")),
     "eca": Mechanism(ECA, (ECA,)),
     "eca_ns": Mechanism(ECANS, (ECANS,)),
     "gct": Mechanism(gct, (GCT, GCTL1)),
@@ -49,7 +55,9 @@ CATALOGUE: dict[str, Mechanism] = {
     "se_var1": Mechanism(SEVar1, (SEVar1,)),
     "se_var2": Mechanism(SEVar2, (SEVar2,)),
     "se_var3": Mechanism(SEVar3, (SEVar3,)),
+    "simam": Mechanism(SimAM, (SimAM,)),
     "srm": Mechanism(SRM, (SRM,)),
+    "triplet": Mechanism(Triplet, (Triplet,)),
 }
 
 

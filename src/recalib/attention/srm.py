@@ -3,10 +3,9 @@
 from typing import Any, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from recalib import ops
-from recalib.attention.base import Attention, Factory, Shapes
+from recalib.attention.base import Attention, Factory, Shapes, normalized
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
 from recalib.ops.gates import Kernel
@@ -55,7 +54,7 @@ class SRM(Attention):
         unbiased = moments.variance * (moments.size / max(moments.size - 1, 1))
         std = (unbiased + self.eps).sqrt()
         z = torch.addcmul(self.weight[:, 0] * moments.mean, self.weight[:, 1], std)
-        return Affine(self._normalized(z.to(self.weight.dtype)).to(z.dtype).sigmoid())
+        return Affine(normalized(self.bn, z).sigmoid())
 
     @classmethod
     def told_by(cls, shapes: Shapes) -> dict[str, Any]:
@@ -69,9 +68,3 @@ class SRM(Attention):
             return None
         norm = self.bn.running_mean, self.bn.running_var, self.bn.weight, self.bn.bias
         return Kernel("style", (self.weight, *norm), (size, self.eps, self.bn.eps))
-
-    def _normalized(self, z: Tensor) -> Tensor:
-        if isinstance(self.bn, nn.SyncBatchNorm):  # after its conversion; torch's own forward refuses a CPU
-            return ops.recalibrate(z[:, :, None, None], self.bn, activation="none").flatten(1)
-        normalized: Tensor = self.bn(z)
-        return normalized
