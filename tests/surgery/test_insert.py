@@ -219,6 +219,29 @@ def test_remove_undoes_named_sites_too(images):
     assert torch.equal(model(images), expected)
 
 
+def test_remove_takes_out_what_is_named_and_leaves_the_rest(images):
+    model, fewer = resnet18().eval(), resnet18().eval()
+    insertion = insert_(model, "se", where=lambda site: site.stage < 2)
+    insert_(model, "eca", where=["maxpool"])
+    removed = remove_(model, ["layer1.1", "maxpool"])
+    assert [site.name for site in removed.sites] == ["maxpool", "layer1.1"]
+    left = [placement for placement in insertion.placements if placement.site.name != "layer1.1"]
+    assert inserted(model).placements == tuple(left)
+    assert removed.parameters + inserted(model).parameters == insertion.parameters + 3
+    repeat_(fewer, Insertion(tuple(left), 0))
+    fewer.load_state_dict(model.state_dict())
+    assert torch.equal(model(images), fewer(images))
+
+
+def test_remove_refuses_a_site_without_attention():
+    model = resnet18()
+    insert_(model, "se", where=lambda site: site.stage == 0)
+    before = snapshot(model)
+    with pytest.raises(RecalibError, match=r"unknown site with attention 'layer2.0'; did you mean layer1.0"):
+        remove_(model, ["layer2.0"])
+    assert_untouched(model, before)
+
+
 def test_removing_nothing_is_no_error():
     model = resnet18()
     before = snapshot(model)

@@ -1,6 +1,6 @@
 """The verbs: put attention into a network, take it out, or only fuse the tails that are there."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -84,26 +84,38 @@ def repeat_(model: nn.Module, insertion: Insertion) -> Insertion:
     return attach(model, insertion.placements, [placement.attention for placement in insertion.placements])
 
 
-def remove_(model: nn.Module) -> Insertion:
+def remove_(model: nn.Module, names: Collection[str] | None = None) -> Insertion:
     """Take every channel attention module out of a network, in place, and undo `fuse_`.
 
     The network is what it was: blocks have their own classes again, keys and results are the old ones.
+
+    Args:
+        model: a network.
+        names: of sites; take only their modules out, and leave the rest of the network alone.
 
     Returns:
         What was taken out.
 
     Raises:
-        RecalibError: for a wrapped or compiled model.
+        RecalibError: for a wrapped or compiled model, and for a site that has no attention.
     """
     refuse_finished(model, "remove_")
-    removed = inserted(model)
-    for _, host in list(hosts(model)):
-        host.__dict__.pop("placement", None)
-        if isinstance(host, Recalibrated):
-            replace(model, host, host.wrapped)
-    for _, block in list(blocks(model)):
-        restore_class(block)
-    return removed
+    present = inserted(model)
+    attended = [site.name for site in present.sites]
+    for name in names or ():
+        if name not in attended:
+            raise unknown("site with attention", name, attended)
+    chosen = set(attended if names is None else names)
+    for name, host in list(hosts(model)):
+        if name in chosen:
+            host.__dict__.pop("placement", None)
+            if isinstance(host, Recalibrated):
+                replace(model, host, host.wrapped)
+    for name, block in list(blocks(model)):
+        if names is None or name in chosen:
+            restore_class(block)
+    removed = tuple(placement for placement in present.placements if placement.site.name in chosen)
+    return Insertion(removed, present.parameters - inserted(model).parameters)
 
 
 def fuse_(model: nn.Module) -> None:
