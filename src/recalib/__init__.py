@@ -9,6 +9,7 @@ from recalib.cost import cost
 from recalib.deploy import deploy
 from recalib.errors import RecalibError
 from recalib.models import cifar_resnet
+from recalib.study import Trimmed, trim
 from recalib.surgery import (
     CheckpointInfo,
     Insertion,
@@ -28,6 +29,7 @@ __all__ = [
     "Insertion",
     "RecalibError",
     "Site",
+    "Trimmed",
     "__version__",
     "attention",
     "attention_names",
@@ -44,4 +46,5 @@ __all__ = [
     "remove_",
     "save_checkpoint",
     "sites",
+    "trim",
 ]
