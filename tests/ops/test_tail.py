@@ -9,10 +9,11 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from recalib import attention_names, create_attention
+from recalib.ops.contract import is_gate
 from recalib.ops.reference import compose
 from recalib.ops.tail import tail
 
-GATES = attention_names()
+GATES = [name for name in attention_names() if is_gate(create_attention(name, 8))]
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 modes = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
