@@ -15,12 +15,12 @@ import tyro
 from torchvision.transforms.v2.functional import to_pil_image
 
 from recalib.detection.checkpoints import load_detector
-from recalib.detection.job import Job
+from recalib.detection.job import DetectionJob
 from recalib.detection.prediction import draw, see
 from recalib.detection.recipes import recipe
-from recalib.detection.run import run
 from recalib.detection.watch import open_image
 from recalib.runs import environment, read_metrics, write_json
+from recalib.training.lifecycle import run
 
 # COCO's licences that allow a changed picture to be passed on, if its origin is named
 FREE = {4: "CC BY 2.0", 5: "CC BY-SA 2.0", 7: "no known copyright restrictions", 8: "work of the US government"}
@@ -84,7 +84,7 @@ def main() -> None:
     for model in given.models:
         for attention in given.attentions:
             chosen = replace(recipe("overfit"), model=model, attention=None if attention == "none" else attention)
-            job = Job(recipe=chosen, data=data, out=given.out, preset="overfit", workers=0)
+            job = DetectionJob(recipe=chosen, data=data, out=given.out, preset="overfit", workers=0)
             began, worked = time.perf_counter(), time.process_time()
             run(job, resume=True)
             spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}

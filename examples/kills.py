@@ -20,9 +20,10 @@ import torch
 import tyro
 from safetensors.torch import load_file
 
+from recalib.classification import ClassificationJob, recipe, run
 from recalib.errors import RecalibError
 from recalib.runs import environment, read_metrics, read_state, write_json
-from recalib.training import Job, recipe, run
+from recalib.training.job import Job
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Hunt:
 def forkserver() -> ForkServerContext:
     """Processes that start with the packages imported, and can be killed for real."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recalib.training", "timm"])
+    context.set_forkserver_preload(["recalib.classification", "timm"])
     return context
 
 
@@ -139,7 +140,9 @@ def main() -> None:
     args = tyro.cli(Arguments, description=__doc__)
     chosen = replace(recipe("cifar-paper"), model=args.model, epochs=args.epochs, limit=args.limit, ema=0.9, lr=0.05)
     with tempfile.TemporaryDirectory() as folder:
-        calm = Job(recipe=chosen, data=args.data, out=Path(folder), name="calm", accelerator="cpu", save_every=2)
+        calm = ClassificationJob(
+            recipe=chosen, data=args.data, out=Path(folder), name="calm", accelerator="cpu", save_every=2
+        )
         expected, duration = undisturbed(calm)
         done = hunt(replace(calm, name="hunted"), args.kills, duration, forkserver(), args.seed)
     equal = all(end == expected for end in done.ends)

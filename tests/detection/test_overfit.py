@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from recalib.detection.job import Job
+from recalib.detection.job import DetectionJob
 from recalib.detection.recipes import recipe
-from recalib.detection.run import run
+from recalib.training.lifecycle import run
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,9 @@ def eight(tmp_path_factory):
 @pytest.mark.parametrize("attention", [None, "eca"])
 @pytest.mark.parametrize("model", ["fasterrcnn_resnet18_fpn", "maskrcnn_resnet18_fpn"])
 def test_eight_images_are_learnt_by_heart(eight, tmp_path, model, attention):
-    job = Job(recipe=replace(recipe("overfit"), model=model, attention=attention), data=eight, out=tmp_path, workers=0)
+    job = DetectionJob(
+        recipe=replace(recipe("overfit"), model=model, attention=attention), data=eight, out=tmp_path, workers=0
+    )
     metrics = run(job).metrics
     assert metrics["AP50"] >= 0.9
     assert model.startswith("faster") or metrics["mask_AP50"] >= 0.8

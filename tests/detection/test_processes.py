@@ -7,24 +7,24 @@ import socket
 from safetensors.torch import load_file
 
 from recalib.data.detection_data import open_detection
-from recalib.detection import loop
+from recalib.detection import task
 from recalib.detection.average_precision import average_precision
 from recalib.detection.checkpoints import load_detector
 from recalib.detection.evaluation import detect
-from recalib.detection.run import run
 from recalib.runs import read_metrics
+from recalib.training.lifecycle import run
 
 
 def one_of_two(job, rank, port, seen):
     """Run a job as one of its two processes, as launchers do, and write what was scored."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank)}
-    scored = loop.summary
+    scored = task.summary
 
     def summary(found, truth):
         seen.write_text(json.dumps([rank, found["bbox"]]))
         return scored(found, truth)
 
-    loop.summary = summary
+    task.summary = summary
     run(job)
 
 

@@ -12,14 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from recalib.detection import loop as loop_module
 from recalib.detection.checkpoints import load_detector
-from recalib.detection.job import Job
-from recalib.detection.run import run
+from recalib.detection.job import DetectionJob
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import read_config, read_state
-from recalib.runs.job import from_config
 from recalib.surgery import inserted
+from recalib.training.lifecycle import run
+from recalib.training.trainer import Trainer
 
 
 def result_of(job):
@@ -65,14 +64,14 @@ def steps_done(job):
 
 
 def test_sigterm_saves_and_says_how_to_go_on(make_job, monkeypatch):
-    job, original, steps = make_job(), loop_module.Training._step, iter(range(100))
+    job, original, steps = make_job(), Trainer._step, iter(range(100))
 
     def interrupted(self, batch):
         original(self, batch)
         if next(steps) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(loop_module.Training, "_step", interrupted)
+    monkeypatch.setattr(Trainer, "_step", interrupted)
     on = f"recalib detect train --config {job.folder}/config.json --resume"
     assert run(job).stopped == f"stopped by SIGTERM at epoch 0, step 2; go on with: {on}"
     assert read_state(job.folder / "last.pt")["step"] == 2
@@ -81,7 +80,7 @@ def test_sigterm_saves_and_says_how_to_go_on(make_job, monkeypatch):
 def test_the_configuration_that_a_run_writes_repeats_it(make_job):
     job = make_job("a", attention="eca", options=("kernel_size=5",), epochs=1)
     run(job)
-    again = replace(from_config(Job, read_config(job.folder), job.folder), name="b")
+    again = replace(DetectionJob.from_config(read_config(job.folder), job.folder), name="b")
     run(again)
     assert_same(result_of(job), result_of(again))
     detector, classes = load_detector(again.folder)

@@ -12,7 +12,7 @@ from recalib.runs import environment
     [
         ("recalib.__main__", "src/recalib/__main__.py", ["recalib"]),
         (None, "/opt/python/bin/recalib", ["recalib"]),
-        ("recalib.training.throughput", "throughput.py", ["python", "-m", "recalib.training.throughput"]),
+        ("recalib.classification.throughput", "throughput.py", ["python", "-m", "recalib.classification.throughput"]),
         (None, "examples/kills.py", ["python", "examples/kills.py"]),
     ],
 )

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from recalib.training import Job, Recipe
-from recalib.training import finetune as table3
+from recalib.classification import ClassificationJob, ClassificationRecipe
+from recalib.classification import finetune as table3
 from recalib.training import table as table1
 
 
@@ -12,7 +12,9 @@ def write_run(tmp_path):
     def write(name, top1s, initialized=None, **changes):
         folder = tmp_path / name
         folder.mkdir()
-        job = Job(recipe=Recipe(model="resnet56", epochs=len(top1s), **changes), preset="cifar-paper")
+        job = ClassificationJob(
+            recipe=ClassificationRecipe(model="resnet56", epochs=len(top1s), **changes), preset="cifar-paper"
+        )
         (folder / "config.json").write_text(json.dumps(job.config()))
         first = [] if initialized is None else [{"step": 0, "initialized_top1": initialized}]
         rows = [*first, *({"step": i + 1, "top1": t, "top5": 99.0} for i, t in enumerate(top1s))]
@@ -71,7 +73,7 @@ def test_table_3_shows_initialized_then_two_epochs_then_all(write_run):
 
 
 def test_modules_that_start_as_the_identity_come_once(tmp_path):
-    job = Job(recipe=Recipe(weights=tmp_path))
+    job = ClassificationJob(recipe=ClassificationRecipe(weights=tmp_path))
     jobs = table3.variants(job, ["baseline", "meanrew", "se", "timm:eca"], ["default", "identity"])
     assert [(j.recipe.attention, j.recipe.identity) for j in jobs] == [
         (None, False), ("meanrew", False), ("se", False), ("se", True), ("timm:eca", False), ("timm:eca", True),

@@ -88,11 +88,12 @@ def _network(args: Arguments, module: str, options: dict[str, Any]) -> tuple[nn.
 
 
 def _detector(args: Arguments, module: str, options: dict[str, Any]) -> tuple[nn.Module, Size]:
-    from recalib.detection.detectors import build_detector
+    from recalib.detection.detectors import build_detector, detector_spec
 
     attention = None if module == BASELINE else module
     detector = build_detector(args.model, num_classes=COCO_CLASSES, attention=attention, options=options)
-    return FixedWork(detector), (512,) if args.model.startswith("ssd") else (800, 1280)
+    side = detector_spec(args.model).side
+    return FixedWork(detector), (side,) if side else (800, 1280)
 
 
 def _cell(args: Arguments, module: str, size: Size, found: Cost) -> dict[str, object]:

@@ -8,12 +8,11 @@ import tyro
 
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
-from recalib.detection.job import Job
+from recalib.detection.job import DetectionJob
 from recalib.detection.recipes import RECIPES, recipe
-from recalib.detection.run import run
 from recalib.errors import RecalibError
 from recalib.runs import read_config
-from recalib.runs.job import from_config
+from recalib.training.lifecycle import run
 
 EXAMPLE = """Train a detector by a recipe; every field of the recipe is a flag.
 
@@ -34,7 +33,7 @@ class Arguments:
         json: write the result here.
     """
 
-    job: Annotated[Job, tyro.conf.arg(name="")]
+    job: Annotated[DetectionJob, tyro.conf.arg(name="")]
     resume: bool = False
     json: Path | None = None
 
@@ -58,14 +57,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _starting_job(argv: list[str]) -> tuple[Job, list[str]]:
+def _starting_job(argv: list[str]) -> tuple[DetectionJob, list[str]]:
     """The job that the first arguments name, ``RECIPE`` or ``--config FILE``, and the arguments after them."""
     if argv[:1] == ["--config"]:
         if len(argv) < 2:
             raise RecalibError("--config: should be followed by a run's config.json")
-        return from_config(Job, read_config(Path(argv[1])), Path(argv[1])), argv[2:]
+        return DetectionJob.from_config(read_config(Path(argv[1])), Path(argv[1])), argv[2:]
     if argv and not argv[0].startswith("-"):
-        return Job(recipe=recipe(argv[0]), preset=argv[0]), argv[1:]
+        return DetectionJob(recipe=recipe(argv[0]), preset=argv[0]), argv[1:]
     if "--help" in argv or "-h" in argv:
-        return Job(), argv
+        return DetectionJob(), argv
     raise RecalibError(f"which recipe? There are {', '.join(RECIPES)}; or --config FILE")

@@ -17,7 +17,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import progress_bar, stoppable
-from recalib.detection.detectors import DETECTORS, build_detector
+from recalib.detection.detectors import DETECTORS, build_detector, detector_spec
 from recalib.errors import unknown
 from recalib.measure.cells import BASELINE
 from recalib.measure.compare import MODULES, check_numbers
@@ -86,8 +86,9 @@ def _detectors(
     model: str, modules: list[str], size: tuple[int, int], batch: int, device: torch.device
 ) -> dict[Form, nn.Module]:
     made: dict[Form, nn.Module] = {}
-    sizes: dict[str, Any] = {} if model.startswith("ssd") else {"min_size": min(size), "max_size": max(size)}
-    height, width = (512, 512) if model.startswith("ssd") else (-(-side // DIVISOR) * DIVISOR for side in size)
+    side = detector_spec(model).side
+    sizes: dict[str, Any] = {} if side else {"min_size": min(size), "max_size": max(size)}
+    height, width = (side, side) if side else (-(-side // DIVISOR) * DIVISOR for side in size)
     for module in modules:
         with seeded():
             attention = None if module == BASELINE else module

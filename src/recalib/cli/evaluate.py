@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from recalib.classification.evaluation import Evaluation, evaluate
+from recalib.classification.scores import mcnemar
 from recalib.cli.arguments import parse
 from recalib.cli.device import device_of
 from recalib.cli.json_file import write_json
 from recalib.runs import environment
-from recalib.training.evaluation import Evaluation, evaluate
-from recalib.training.scores import mcnemar
 
 EXAMPLE = """Evaluate a checkpoint, ours or another project's, or a run.
 

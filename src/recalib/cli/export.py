@@ -17,7 +17,7 @@ from recalib.deploy.classifier import open_classifier
 from recalib.deploy.export import TOLERANCE, Export, export
 from recalib.deploy.formats import find_format
 from recalib.errors import RecalibError
-from recalib.training.network import weights_of
+from recalib.runs.folder import weights_of
 
 MOST_IMAGES = {"fp32": 32, "int8": 256}  # of a folder, spread evenly; half of the latter calibrate
 

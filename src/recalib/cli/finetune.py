@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from recalib.classification import ClassificationJob, recipe, run
+from recalib.classification.finetune import as_json, markdown, table, variants
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.runs import environment
-from recalib.training import Job, recipe, run
-from recalib.training.finetune import as_json, markdown, table, variants
 
 EXAMPLE = """Put attention into a trained network, evaluate it as it is ("Initialized"), and fine-tune it.
 
@@ -30,7 +30,7 @@ class Arguments:
         json: write the table here.
     """
 
-    job: Annotated[Job, tyro.conf.arg(name="")]
+    job: Annotated[ClassificationJob, tyro.conf.arg(name="")]
     modules: tuple[str, ...] = ("baseline", "ab", "eca", "se", "srm", "multi_se", "gct")
     starts: tuple[Literal["default", "identity"], ...] = ("default", "identity")
     resume: bool = False
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
         argv[named:],
         "recalib finetune [RECIPE]",
         description=EXAMPLE,
-        default=Arguments(Job(recipe=recipe(preset), preset=preset)),
+        default=Arguments(ClassificationJob(recipe=recipe(preset), preset=preset)),
         config=(tyro.conf.OmitArgPrefixes,),
     )
     folders = []

@@ -14,7 +14,7 @@ from recalib.data.pictures import image_files
 from recalib.deploy.classifier import Classifier, Prediction, classify, open_classifier
 from recalib.errors import RecalibError
 from recalib.report.sheet import write_sheet
-from recalib.training.network import weights_of
+from recalib.runs.folder import weights_of
 
 
 @dataclass

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import tyro
 
+from recalib.classification import RECIPES, ClassificationJob, Outcome, recipe, run
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError
 from recalib.report.trained import show_trained
 from recalib.runs import environment, read_config
-from recalib.training import RECIPES, Job, Outcome, job_from_config, recipe, run
 from recalib.training.repeat import run_seeds
 from recalib.training.table import as_json, finished_runs, table
 
@@ -36,7 +36,7 @@ class Arguments:
         json: write the result here.
     """
 
-    job: Annotated[Job, tyro.conf.arg(name="")]
+    job: Annotated[ClassificationJob, tyro.conf.arg(name="")]
     resume: bool = False
     seeds: int = 1
     jobs: int | None = None
@@ -56,20 +56,20 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def starting_job(argv: list[str]) -> tuple[Job, list[str]]:
+def starting_job(argv: list[str]) -> tuple[ClassificationJob, list[str]]:
     """The job that the first arguments name, ``RECIPE`` or ``--config FILE``, and the arguments after them."""
     if argv[:1] == ["--config"]:
         if len(argv) < 2:
             raise RecalibError("--config: should be followed by a run's config.json")
-        return job_from_config(read_config(Path(argv[1])), Path(argv[1])), argv[2:]
+        return ClassificationJob.from_config(read_config(Path(argv[1])), Path(argv[1])), argv[2:]
     if argv and not argv[0].startswith("-"):
-        return Job(recipe=recipe(argv[0]), preset=argv[0]), argv[1:]
+        return ClassificationJob(recipe=recipe(argv[0]), preset=argv[0]), argv[1:]
     if "--help" in argv or "-h" in argv:
-        return Job(), argv
+        return ClassificationJob(), argv
     raise RecalibError(f"which recipe? There are {', '.join(RECIPES)}; or --config FILE")
 
 
-def given(job: Job, argv: list[str]) -> Arguments:
+def given(job: ClassificationJob, argv: list[str]) -> Arguments:
     """Flags on top of a job."""
     return parse(
         Arguments,

@@ -8,7 +8,7 @@ import torch
 
 from recalib.data.imagenet import Folder
 from recalib.data.normalization import Normalization
-from recalib.data.order import Share, generator_for, seed_for, share_of, steps_in
+from recalib.data.order import Share, generator_for, order_of, seed_for, share_of, steps_in
 from recalib.data.resident import Batch
 from recalib.errors import RecalibError, WorkFailed
 
@@ -28,6 +28,7 @@ class DaliTrain:
         seed: of order and augmentation.
         drop_last: whether the images that do not fill a batch sit out this epoch.
         share: this process and how many there are.
+        repeat: passes over the images in an epoch.
 
     Raises:
         RecalibError: where DALI is not installed, or the images are rows of parquet files.
@@ -35,7 +36,7 @@ class DaliTrain:
 
     def __init__(
         self, folder: Folder, normalization: Normalization, batch: int, *, size: int, device: torch.device,
-        workers: int, seed: int, drop_last: bool = False, share: Share = (0, 1),
+        workers: int, seed: int, drop_last: bool = False, share: Share = (0, 1), repeat: int = 1,
     ) -> None:  # fmt: skip
         try:
             import nvidia.dali  # noqa: F401
@@ -46,10 +47,11 @@ class DaliTrain:
         self.folder, self.normalization, self.size, self.device = folder, normalization, size, device
         self.batch, self.workers, self.seed = batch, workers, seed
         self.drop_last, self.share = drop_last, share
+        self.repeat, self.count = repeat, len(folder.files) * repeat
 
     def __len__(self) -> int:
         """Steps in an epoch."""
-        return steps_in(len(self.folder.files), self.batch, self.drop_last, self.share)
+        return steps_in(self.count, self.batch, self.drop_last, self.share)
 
     def epoch(self, epoch: int, start: int = 0, attempt: int = 0) -> Iterator[Batch]:
         """This process's share of the batches of an epoch, from step ``start`` on.
@@ -57,9 +59,8 @@ class DaliTrain:
         Raises:
             WorkFailed: at an image that cannot be read.
         """
-        count = len(self.folder.files)
-        order = torch.randperm(count, generator=generator_for(self.seed, epoch, attempt)).tolist()
-        mine = [order[share_of(step, self.batch, count, self.share)] for step in range(start, len(self))]
+        order = order_of(len(self.folder.files), self.repeat, generator_for(self.seed, epoch, attempt)).tolist()
+        mine = [order[share_of(step, self.batch, self.count, self.share)] for step in range(start, len(self))]
         draws = seed_for(self.seed, epoch, attempt, start, self.share[0]) % 2**31
         pipeline = self._pipeline([index for indices in mine for index in indices], draws)
         for indices in mine:

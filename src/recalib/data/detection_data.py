@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from recalib.data.annotations import Annotations, Object, Problem, present, usable
+from recalib.data.annotations import Annotations, Object, Problem, only, present, usable
 from recalib.data.labels import Domain, in_domain, read_annotations
 from recalib.data.masks import mask_of
 from recalib.data.pictures import open_picture
@@ -88,6 +89,13 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         self._objects: dict[int, list[Object]] = defaultdict(list)
         for each in annotations.objects:
             self._objects[each["image_id"]].append(each)
+
+    def subset(self, places: Sequence[int]) -> "DetectionDataset":
+        """The images at some places, and what is in them."""
+        chosen = copy(self)
+        inside = only(self.annotations, {self.image_ids[place] for place in places})
+        DetectionDataset.__init__(chosen, inside, self.dropped, masks=self.masks, strict=self.strict)
+        return chosen
 
     def __len__(self) -> int:
         """Number of images."""

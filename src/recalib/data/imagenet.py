@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from recalib.data.normalization import Normalization
-from recalib.data.order import Share, generator_for, held_out, seed_for, share_of, steps_in
+from recalib.data.order import Share, generator_for, held_out, order_of, seed_for, share_of, steps_in
 from recalib.data.parquet import Record, find_shards, read_shards
 from recalib.data.pictures import image_files, open_picture
 from recalib.data.resident import Batch
@@ -131,19 +131,22 @@ class FolderTrain(_Loading):
         drop_last: whether the images that do not fill a batch sit out this epoch.
         share: this process and how many there are.
         strict: stop at the first unreadable image.
+        repeat: passes over the images in an epoch.
     """
 
     def __init__(
         self, folder: Folder, normalization: Normalization, batch: int, *, size: int, device: torch.device,
         workers: int, seed: int, drop_last: bool = False, share: Share = (0, 1), strict: bool = False,
+        repeat: int = 1,
     ) -> None:  # fmt: skip
         crop = [v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()]
         super().__init__(folder, normalization, v2.Compose(crop), device, workers)
         self.batch, self.seed, self.drop_last, self.share, self.strict = batch, seed, drop_last, share, strict
+        self.repeat, self.count = repeat, len(folder.files) * repeat
 
     def __len__(self) -> int:
         """Steps in an epoch."""
-        return steps_in(len(self.folder.files), self.batch, self.drop_last, self.share)
+        return steps_in(self.count, self.batch, self.drop_last, self.share)
 
     def epoch(self, epoch: int, start: int = 0, attempt: int = 0) -> Iterator[Batch]:
         """This process's share of the batches of an epoch, from step ``start`` on.
@@ -151,8 +154,8 @@ class FolderTrain(_Loading):
         Raises:
             WorkFailed: at an unreadable image, if strict.
         """
-        count = len(self.folder.files)
-        order = torch.randperm(count, generator=generator_for(self.seed, epoch, attempt)).tolist()
+        count = self.count
+        order = order_of(len(self.folder.files), self.repeat, generator_for(self.seed, epoch, attempt)).tolist()
         mine = (range(count)[share_of(step, self.batch, count, self.share)] for step in range(start, len(self)))
         keys = ([(order[i], seed_for(self.seed, epoch, attempt, i)) for i in positions] for positions in mine)
         for images, labels, _ in self.load(keys):

@@ -17,6 +17,11 @@ def generator_for(*counters: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed_for(*counters))
 
 
+def order_of(count: int, repeat: int, draw: torch.Generator) -> torch.Tensor:
+    """Indices of so many passes over ``count`` images, each in an order of its own; int64, shape (count * repeat,)."""
+    return torch.cat([torch.randperm(count, generator=draw) for _ in range(repeat)])
+
+
 def held_out(count: int, share: float) -> np.ndarray:
     """Which of ``count`` images are set aside: a share of them, spread evenly; the same every time."""
     return np.diff(np.floor(np.arange(count + 1) * share)) > 0

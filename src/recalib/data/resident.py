@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from recalib.data.cifar import Images
 from recalib.data.normalization import Normalization
-from recalib.data.order import Share, generator_for, share_of, steps_in
+from recalib.data.order import Share, generator_for, order_of, share_of, steps_in
 
 Batch = tuple[Tensor, Tensor]
 
@@ -28,6 +28,7 @@ class ResidentTrain:
         seed: of order and augmentation.
         drop_last: whether the images that do not fill a batch sit out this epoch.
         share: this process and how many there are; a batch that does not divide loses its rest.
+        repeat: passes over the images in an epoch.
     """
 
     pad = 4
@@ -42,7 +43,9 @@ class ResidentTrain:
         seed: int,
         drop_last: bool = False,
         share: Share = (0, 1),
+        repeat: int = 1,
     ) -> None:
+        self.repeat, self.count = repeat, len(images.labels) * repeat
         self.size = images.pixels.shape[-1]
         padded = F.pad(images.pixels, [self.pad] * 4).to(device)
         # every crop there is, as a view (N, 9, 9, 3, H, W): cropping is indexing
@@ -54,7 +57,7 @@ class ResidentTrain:
 
     def __len__(self) -> int:
         """Steps in an epoch."""
-        return steps_in(len(self.labels), self.batch, self.drop_last, self.share)
+        return steps_in(self.count, self.batch, self.drop_last, self.share)
 
     def epoch(self, epoch: int, start: int = 0, attempt: int = 0) -> Iterator[Batch]:
         """This process's share of the batches of an epoch.
@@ -67,8 +70,8 @@ class ResidentTrain:
         Yields:
             Images (N, 3, H, W), float32, and labels (N,).
         """
-        count, draw = len(self.labels), generator_for(self.seed, epoch, attempt)
-        order = torch.randperm(count, generator=draw)
+        count, draw = self.count, generator_for(self.seed, epoch, attempt)
+        order = order_of(len(self.labels), self.repeat, draw)
         corner = torch.randint(2 * self.pad + 1, (2, count), generator=draw)
         flip = torch.rand(count, generator=draw) < 0.5
         plan = [t.to(self.labels.device) for t in (order, *corner, flip)]

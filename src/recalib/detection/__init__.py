@@ -1,1 +1,1 @@
-"""Detection and instance segmentation on torchvision's detectors, with attention in the backbone."""
+"""Detection and instance segmentation, a task of `recalib.training`: torchvision's detectors with attention."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from recalib.detection.detectors import build_detector, norms_of
+from recalib.detection.detectors import build_detector, detector_spec, norms_of
 from recalib.errors import RecalibError
 from recalib.runs.folder import weights_of
 from recalib.surgery import load_checkpoint, save_checkpoint
@@ -27,7 +27,7 @@ def write_detector(detector: nn.Module, path: Path, name: str, classes: Sequence
     """
     images: Any = detector.transform
     settings = {"image_mean": list(images.image_mean), "image_std": list(images.image_std)}
-    if not name.startswith("ssd"):
+    if detector_spec(name).side is None:
         settings |= {"min_size": list(images.min_size), "max_size": images.max_size}
     stored: dict[str, Any] = {"name": name, "ibn": ibn, "norms": norms_of(detector), "settings": settings}
     stored["stride_in_1x1"] = _strides_in_1x1(detector)

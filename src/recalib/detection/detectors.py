@@ -1,6 +1,8 @@
 """torchvision's detectors by name, with attention in the backbone."""
 
-import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,16 +23,50 @@ from recalib.detection.backbones import (
     scratch_resnet,
     set_norms,
 )
-from recalib.detection.recipes import Recipe
+from recalib.detection.recipes import DetectionRecipe
 from recalib.errors import RecalibError, unknown
 from recalib.models.ibn import ibn_
 from recalib.models.ssd_resnet import RootResNet34
 from recalib.runs.folder import weights_of
-from recalib.runs.job import attention_options
+from recalib.training.recipe import attention_options
 
 DEPTHS = (18, 34, 50, 101, 152)
-FAMILIES = {"fasterrcnn": FasterRCNN, "maskrcnn": MaskRCNN, "retinanet": RetinaNet}
-DETECTORS = (*(f"{family}_resnet{depth}_fpn" for family in FAMILIES for depth in DEPTHS), "ssd512_resnet34")
+SSD_SIDE = 512
+Finish = Callable[[int, dict[str, Any]], nn.Module]  # the detector with so many classes, and further settings
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """What there is to know of a detector before it is built.
+
+    Attributes:
+        name: of the detector.
+        depth: of its ResNet.
+        begin: from the backbone's weights and norms, the ResNet, and what makes the detector of it.
+        masks: whether it segments what it finds.
+        two_stages: whether it looks at proposals.
+        side: of the images that it scales everything to; None where they keep their shape, within two sizes.
+        from_scratch: whether it takes no weights, and batch norms only.
+    """
+
+    name: str
+    depth: int
+    begin: Callable[[Path | None, Norms], tuple[nn.Module, Finish]]
+    masks: bool = False
+    two_stages: bool = False
+    side: int | None = None
+    from_scratch: bool = False
+
+
+def detector_spec(name: str) -> DetectorSpec:
+    """What there is to know of the detector of that name.
+
+    Raises:
+        RecalibError: for an unknown name, naming the nearest.
+    """
+    if name not in DETECTORS:
+        raise unknown("detector", name, DETECTORS)
+    return DETECTORS[name]
 
 
 def build_detector(
@@ -68,25 +104,17 @@ def build_detector(
     Raises:
         RecalibError: for an unknown name or setting, or weights of another network.
     """
-    if name not in DETECTORS:
-        raise unknown("detector", name, DETECTORS)
+    spec = detector_spec(name)
     norms = norms if norms != "auto" else "batch" if backbone_weights is None else "frozen"
-    if name.startswith("ssd"):
-        if backbone_weights is not None or norms != "batch":
-            raise RecalibError(f"{name} is trained from scratch: it takes no weights, and batch norms only")
-        backbone: Any = RootResNet34()
-        body, form = backbone.body, {}
-    else:
-        depth = int(re.findall(r"\d+", name)[0])
-        body, form = _resnet(depth, backbone_weights, norms), normalization_of(backbone_weights)
-        freeze_layers(body, (5 if backbone_weights is None else 3) if trainable_layers is None else trainable_layers)
+    if spec.from_scratch and (backbone_weights is not None or norms != "batch" or trainable_layers is not None):
+        raise RecalibError(f"{name} is trained from scratch: it takes no weights, batch norms only, and all its layers")
+    body, finish = spec.begin(backbone_weights, norms)
+    freeze_layers(body, (5 if backbone_weights is None else 3) if trainable_layers is None else trainable_layers)
     if ibn != "none":
         ibn_(body, ibn)
     insert_once(body, attention, identity, options or {})
     try:
-        if name.startswith("ssd"):
-            return _ssd512(backbone, num_classes, settings)
-        return _with_pyramid(name.split("_")[0], body, depth, num_classes, {**form, **settings})
+        return finish(num_classes, {**normalization_of(backbone_weights), **settings})
     except TypeError as error:
         raise RecalibError(f"{name}: {error}") from None
 
@@ -97,22 +125,34 @@ def norms_of(detector: nn.Module) -> str:
     return "frozen" if FrozenBatchNorm2d in kinds else "group" if nn.GroupNorm in kinds else "batch"
 
 
-def _resnet(depth: int, weights: Path | None, norms: Norms) -> nn.Module:
+def _pyramid(
+    kind: type[nn.Module],
+    depth: int,
+    first: int,
+    extra: Callable[[], ExtraFPNBlock],
+    weights: Path | None,
+    norms: Norms,
+) -> tuple[nn.Module, Finish]:
+    """A detector of torchvision's on a pyramid over the stages from a first one on."""
     body = scratch_resnet(depth) if weights is None else pretrained_resnet(depth, weights)
     set_norms(body, norms)
-    return body
+
+    def finish(num_classes: int, settings: dict[str, Any]) -> nn.Module:
+        stages = range(first, 5)
+        widths = [(64 if depth < 50 else 256) * 2 ** (stage - 1) for stage in stages]
+        pyramid = BackboneWithFPN(body, {f"layer{s}": str(i) for i, s in enumerate(stages)}, widths, 256, extra())
+        return kind(pyramid, num_classes, **settings)
+
+    return body, finish
 
 
-def _with_pyramid(family: str, body: nn.Module, depth: int, num_classes: int, settings: dict[str, Any]) -> nn.Module:
-    dense = family == "retinanet"
-    extra: ExtraFPNBlock = LastLevelP6P7(256, 256) if dense else LastLevelMaxPool()
-    stages = range(2 if dense else 1, 5)
-    widths = [(64 if depth < 50 else 256) * 2 ** (stage - 1) for stage in stages]
-    pyramid = BackboneWithFPN(body, {f"layer{s}": str(i) for i, s in enumerate(stages)}, widths, 256, extra)
-    return FAMILIES[family](pyramid, num_classes, **settings)
+def _ssd512(_weights: Path | None, _norms: Norms) -> tuple[nn.Module, Finish]:
+    backbone = RootResNet34()
+    body: Any = backbone.body
+    return body, partial(_finish_ssd512, backbone)
 
 
-def _ssd512(backbone: RootResNet34, num_classes: int, settings: dict[str, Any]) -> nn.Module:
+def _finish_ssd512(backbone: nn.Module, num_classes: int, settings: dict[str, Any]) -> nn.Module:
     """SSD as ScratchDet has it: sizes of boxes as SSD512 on COCO, a norm after each layer of the heads."""
     boxes = DefaultBoxGenerator(
         [[2], [2, 3], [2, 3], [2, 3], [2, 3], [2], [2]],
@@ -120,7 +160,7 @@ def _ssd512(backbone: RootResNet34, num_classes: int, settings: dict[str, Any]) 
         steps=[8, 16, 32, 64, 128, 256, 512],
     )
     usual = {"image_mean": [0.485, 0.456, 0.406], "image_std": [1 / 255] * 3, "score_thresh": 0.02}
-    detector: Any = SSD(backbone, boxes, (512, 512), num_classes, **{**usual, **settings})
+    detector: Any = SSD(backbone, boxes, (SSD_SIDE, SSD_SIDE), num_classes, **{**usual, **settings})
     for head in (detector.head.classification_head, detector.head.regression_head):
         for i, layer in enumerate(head.module_list):
             bare = nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1, bias=False)
@@ -129,7 +169,7 @@ def _ssd512(backbone: RootResNet34, num_classes: int, settings: dict[str, Any]) 
     return detector
 
 
-def build_from_recipe(recipe: Recipe, num_classes: int) -> nn.Module:
+def build_from_recipe(recipe: DetectionRecipe, num_classes: int) -> nn.Module:
     """The detector that a recipe begins with.
 
     Args:
@@ -139,14 +179,30 @@ def build_from_recipe(recipe: Recipe, num_classes: int) -> nn.Module:
     Raises:
         RecalibError: as `build_detector`.
     """
+    spec = detector_spec(recipe.model)
     weights = None if recipe.weights is None else weights_of(recipe.weights)
     settings: dict[str, Any] = {}
-    if not recipe.model.startswith("ssd"):
+    if spec.side is None:
         settings = {"min_size": recipe.min_size, "max_size": recipe.max_size}
-    if "rcnn" in recipe.model:
+    if spec.two_stages:
         settings |= {"rpn_post_nms_top_n_train": recipe.proposals, "box_batch_size_per_image": recipe.regions}
     return build_detector(
         recipe.model, num_classes=num_classes, attention=recipe.attention, identity=recipe.identity,
         options=attention_options(recipe.options), backbone_weights=weights, norms=recipe.norms,
         trainable_layers=recipe.trainable_layers, ibn=recipe.ibn, **settings,
     )  # fmt: skip
+
+
+def _all_specs() -> Iterator[DetectorSpec]:
+    for depth in DEPTHS:
+        two_stages: dict[str, Any] = {"depth": depth, "two_stages": True}
+        pyramid = partial(_pyramid, FasterRCNN, depth, 1, LastLevelMaxPool)
+        yield DetectorSpec(f"fasterrcnn_resnet{depth}_fpn", begin=pyramid, **two_stages)
+        pyramid = partial(_pyramid, MaskRCNN, depth, 1, LastLevelMaxPool)
+        yield DetectorSpec(f"maskrcnn_resnet{depth}_fpn", begin=pyramid, masks=True, **two_stages)
+        pyramid = partial(_pyramid, RetinaNet, depth, 2, partial(LastLevelP6P7, 256, 256))
+        yield DetectorSpec(f"retinanet_resnet{depth}_fpn", depth, pyramid)
+    yield DetectorSpec("ssd512_resnet34", 34, _ssd512, side=SSD_SIDE, from_scratch=True)
+
+
+DETECTORS = {spec.name: spec for spec in _all_specs()}

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from recalib.data import Share, generator_for, seed_for
 from recalib.data.detection_data import DetectionDataset, Target, learnable
-from recalib.data.order import share_of, steps_in
+from recalib.data.order import order_of, share_of, steps_in
 from recalib.errors import RecalibError
 
 Batch = tuple[list[Tensor], list[Target]]
@@ -29,8 +29,8 @@ class Feed:
         batch: images a step, over all processes.
         augment: ``"none"``, ``"flip"`` or ``"ssd"``.
         seed: of order and augmentation.
-        limit: take the first so many images only.
         repeat: passes over the images in an epoch.
+        drop_last: whether the images that do not fill a batch sit out this epoch.
         workers: processes that read images.
         device: where batches go.
         share: this process, and how many there are.
@@ -46,28 +46,28 @@ class Feed:
         batch: int,
         augment: str = "none",
         seed: int = 0,
-        limit: int | None = None,
         repeat: int = 1,
+        drop_last: bool = False,
         workers: int = 0,
         device: torch.device | None = None,
         share: Share = (0, 1),
     ) -> None:
         self.dataset, self.batch, self.augment, self.seed, self.workers = dataset, batch, augment, seed, workers
         self.device, self.share = device or torch.device("cpu"), share
-        self.images, self.repeat = min(limit or len(dataset), len(dataset)), repeat
-        self.count = self.images * repeat
+        self.repeat, self.drop_last = repeat, drop_last
+        self.images, self.count = len(dataset), len(dataset) * repeat
         if len(self) == 0:
             raise RecalibError(f"batch {batch}: gives {share[1]} processes no batch of {self.count} images")
 
     def __len__(self) -> int:
         """Steps in an epoch."""
-        return steps_in(self.count, self.batch, False, self.share)
+        return steps_in(self.count, self.batch, self.drop_last, self.share)
 
     def epoch(self, epoch: int, start: int = 0, attempt: int = 0) -> Iterator[Batch]:
         """This process's share of each batch of an epoch, from a step on."""
         draw = generator_for(self.seed, attempt, epoch)
-        passes = (torch.randperm(self.images, generator=draw) + i * self.images for i in range(self.repeat))
-        order = torch.cat(list(passes)).tolist()
+        passes = torch.arange(self.repeat).repeat_interleave(self.images)
+        order = (order_of(self.images, self.repeat, draw) + passes * self.images).tolist()
         shares = [order[share_of(step, self.batch, self.count, self.share)] for step in range(start, len(self))]
         pictures = _Augmented(self.dataset, self.images, transform(self.augment), (self.seed, attempt, epoch))
         reader: Any = DataLoader(

@@ -1,15 +1,25 @@
 """One run of a detection recipe: on which data, into which folder, on which devices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar
 
-from recalib.detection.recipes import Recipe
-from recalib.runs.job import as_config
+from lightning_fabric import Fabric
+
+from recalib.data.detection_data import DetectionDataset, open_detection
+from recalib.data.order import held_out
+from recalib.detection.detectors import detector_spec
+from recalib.detection.domains import domain_of
+from recalib.detection.recipes import DetectionRecipe
+from recalib.detection.task import Detection
+from recalib.detection.watch import open_image
+from recalib.errors import RecalibError
+from recalib.training.job import Job
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class DetectionJob(Job):
     """A recipe and where it runs.
 
     Attributes:
@@ -17,43 +27,64 @@ class Job:
         data: folder of the data set: COCO's or BDD100k's layout.
         train_split: its part to train on.
         eval_split: its part to evaluate on.
-        out: folder of run folders.
-        name: of the run's folder; by default made from model, attention, recipe and seed.
-        preset: the recipe's name, for the record.
-        accelerator: by default the best this machine has.
-        devices: processes, one a device.
-        workers: processes that read images.
-        strict: stop at anything wrong with the data instead of leaving it out.
-        on_nan: what to do when the loss is not finite: stop, or go back once to the last checkpoint and another order.
-        save_every: steps between checkpoints, besides the one after every epoch; 0 for none.
-        track: live trackers beside metrics.jsonl: tensorboard, wandb.
         watch: an image that is drawn after every epoch, for recalib detect predict --watch-training.
     """
 
-    recipe: Recipe = field(default_factory=Recipe)
-    data: Path = Path("data")
+    recipe: DetectionRecipe = field(default_factory=DetectionRecipe)
     train_split: str = "train"
     eval_split: str = "val"
-    out: Path = Path("runs")
-    name: str | None = None
-    preset: str = "own"
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: int = 1
-    workers: int = 4
-    strict: bool = False
-    on_nan: Literal["stop", "rollback"] = "stop"
-    save_every: int = 0
-    track: tuple[str, ...] = ()
     watch: Path | None = None
 
-    @property
-    def folder(self) -> Path:
-        """The run's folder."""
-        recipe = self.recipe
-        extras = [f"ibn{recipe.ibn}"] * (recipe.ibn != "none") + ["style"] * recipe.style_adversarial
-        parts = [self.preset, recipe.model, recipe.attention or "baseline", *extras, f"seed{recipe.seed}"]
-        return self.out / (self.name or "-".join(parts).replace(":", "-"))
+    task: ClassVar[str] = "detection"
+    command: ClassVar[str] = "detect train"
 
-    def config(self) -> dict[str, Any]:
-        """Everything, as JSON; `recalib.runs.job.from_config` makes the same job of it."""
-        return as_config(self)
+    def name_parts(self) -> list[str]:
+        """As for every task, and what makes the detector another."""
+        recipe = self.recipe
+        return [
+            *super().name_parts(),
+            *[f"ibn{recipe.ibn}"] * (recipe.ibn != "none"),
+            *["style"] * recipe.style_adversarial,
+        ]
+
+    def open(self, fabric: Fabric) -> Detection:
+        """Data and network of a job.
+
+        Raises:
+            RecalibError: for data or an image to watch that are not there, or parts that differ in their classes.
+        """
+        watched = None if self.watch is None else open_image(self.watch)
+        train, aside, test = self.datasets()
+        return Detection(
+            self.recipe, train, test, aside, device=fabric.device, share=(fabric.global_rank, fabric.world_size),
+            workers=self.workers, preset=self.preset, watched=watched, splits=(self.train_split, self.eval_split),
+        )  # fmt: skip
+
+    def datasets(self) -> tuple[DetectionDataset, DetectionDataset | None, DetectionDataset]:
+        """What is trained on, what of it was set aside, and what is evaluated on.
+
+        Raises:
+            RecalibError: for data that is not there, or parts that tell different classes apart.
+        """
+        recipe, masks = self.recipe, detector_spec(self.recipe.model).masks
+        train, test = (
+            open_detection(self.data, split=split, domain=domain_of(domain), masks=masks, strict=self.strict)
+            for split, domain in ((self.train_split, recipe.train_domain), (self.eval_split, recipe.eval_domain))
+        )
+        if train.classes != test.classes:
+            strange = ", ".join(sorted({*train.classes} ^ {*test.classes})[:5])
+            raise RecalibError(f"{self.train_split} and {self.eval_split} differ in their classes: {strange}")
+        train, test = (
+            train.subset(range(len(train))[: recipe.limit]),
+            test.subset(range(len(test))[: recipe.test_images]),
+        )
+        if not recipe.holdout:
+            return train, None, test
+        held = held_out(len(train), recipe.holdout).nonzero()[0].tolist()
+        if not held:
+            raise RecalibError(f"holdout {recipe.holdout}: sets no training image aside")
+        return train.subset(_others(len(train), held)), train.subset(held), test
+
+
+def _others(count: int, held: Sequence[int]) -> list[int]:
+    return [i for i in range(count) if i not in set(held)]

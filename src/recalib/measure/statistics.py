@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recalib.runtimes.protocol import Statistic
+from recalib.statistics import half_width
 
 FEWEST_PROCESSES = 3  # from two, the spread of what processes say cannot be told
 RESAMPLES = 2000  # the ends of a 95 % interval then move by about 2 % of its width from seed to seed
@@ -118,10 +119,7 @@ def _log_ratios(pairs: NDArray[np.float64], statistic: Statistic, processes: Seq
 
 
 def _of_processes(logs: NDArray[np.float64]) -> Interval:
-    from scipy.stats import t
-
-    middle, error = logs.mean(), logs.std(ddof=1) / np.sqrt(len(logs))
-    half = float(t.ppf(0.975, len(logs) - 1)) * error
+    middle, half = logs.mean(), half_width(logs)
     return Interval(*(float(np.exp(value)) for value in (middle, middle - half, middle + half)))
 
 

@@ -3,7 +3,7 @@
 import io
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,21 @@ class RunFolder:
         """The checkpoint a run resumes from."""
         return self.path / STATE
 
-    def begin(self, config: Mapping[str, Any], *, resume: bool, may_differ: frozenset[str] = frozenset()) -> bool:
+    def begin(
+        self,
+        config: Mapping[str, Any],
+        *,
+        resume: bool,
+        may_differ: frozenset[str] = frozenset(),
+        today: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+    ) -> bool:
         """Make the folder, or re-enter it; call it before training starts.
 
         Args:
             config: everything that decides the result, as JSON.
             resume: go on from a checkpoint that is there.
             may_differ: keys that do not decide the result.
+            today: brings a configuration that an older version wrote into the form of ``config``.
 
         Returns:
             Whether there is a checkpoint to go on from.
@@ -48,7 +56,7 @@ class RunFolder:
         if (self.path / CONFIG).exists():
             if not resume:
                 raise RecalibError(f"{self.path} holds a run already; add --resume to go on with it, or choose --name")
-            self._same(config, may_differ)
+            self._same(config, may_differ, today)
         self.path.mkdir(parents=True, exist_ok=True)
         for left in self.path.glob(".*.tmp"):  # a kill in the middle of a write
             left.unlink()
@@ -57,8 +65,9 @@ class RunFolder:
             write_json(self.path / CONFIG, config)
         return self.state.exists()
 
-    def _same(self, config: Mapping[str, Any], may_differ: frozenset[str]) -> None:
-        before, now = _flat(read_config(self.path / CONFIG)), _flat(json.loads(json.dumps(config, default=str)))
+    def _same(self, config: Mapping[str, Any], may_differ: frozenset[str], today: Callable[[Any], Any]) -> None:
+        before = _flat(today(read_config(self.path / CONFIG)))
+        now = _flat(json.loads(json.dumps(config, default=str)))
         changed = [k for k in sorted({*before, *now} - may_differ) if before.get(k) != now.get(k)]
         if changed:
             said = ", ".join(f"{k} {before.get(k)!r}, now {now.get(k)!r}" for k in changed)

@@ -1,31 +1,59 @@
-"""One run of a recipe: on which data, into which folder, on which devices."""
+"""Jobs - a recipe, its data, its folder, its devices - and their configurations, JSON of a versioned form."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_type_hints
 
-from recalib.runs.job import as_config, from_config
-from recalib.training.recipes import Recipe
+from recalib.errors import RecalibError
+from recalib.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from recalib.training.task import Task
+
+# settings that do not decide the result, so that a resumed run may change them
+MAY_DIFFER = frozenset({
+    "data", "out", "name", "workers", "track", "save_every", "log_every", "on_nan", "watch", "version",
+})  # fmt: skip
+
+VERSION = 2
+# What configurations of a version may lack, and what it was then: an absent key is the default of its time. A new
+# field, or a default that changes, makes a new version, and a run of the one before is recorded in tests/recorded.
+_THEN: dict[int, dict[str, dict[str, Any]]] = {
+    1: {
+        "classification": {
+            "eval_limit": None, "repeat": 1, "eval_every": 1, "lr_batch": 0, "warmup": 0, "warmup_from": 0.0,
+            "log_every": 50,
+        },
+        "detection": {
+            "holdout": 0.0, "eval_limit": 0, "nesterov": False, "decay_norms_and_biases": True, "schedule": "step",
+            "warmup_epochs": 0.0, "ema": 0.0, "accumulate": 1, "channels_last": False, "compile": False,
+            "freeze_norms": False, "drop_last": False, "log_every": 50,
+        },
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A recipe and where it runs.
+    """A recipe and where it runs; a task adds its own fields, and says how its data and network are opened.
 
     Attributes:
         recipe: what is trained, and how.
-        data: folder of the data set: CIFAR's official files, or ImageNet's train and val.
+        data: folder of the data set.
         out: folder of run folders.
-        name: of the run's folder; by default made from model, attention, recipe and seed.
+        name: of the run's folder; by default made from recipe, model, attention and seed.
         preset: the recipe's name, for the record.
         accelerator: by default the best this machine has.
         devices: processes, one a device.
         workers: processes that read images, for data that does not stay on the device.
-        reader: of folders of images for training: torchvision, or NVIDIA DALI (an extra), which decodes on a GPU.
-        strict: stop at the first unreadable image instead of replacing it.
+        strict: stop at anything wrong with the data instead of leaving it out or replacing it.
         on_nan: what to do when the loss is not finite: stop, or go back once to the last checkpoint and another order.
         save_every: steps between checkpoints, besides the one after every epoch; 0 for none.
+        log_every: steps between rows of metrics.jsonl, besides the one after every epoch; 0 for none.
         track: live trackers beside metrics.jsonl: tensorboard, wandb.
     """
 
@@ -37,33 +65,108 @@ class Job:
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
     workers: int = 4
-    reader: Literal["torchvision", "dali"] = "torchvision"
     strict: bool = False
     on_nan: Literal["stop", "rollback"] = "stop"
     save_every: int = 0
+    log_every: int = 50
     track: tuple[str, ...] = ()
+
+    task: ClassVar[str]
+    command: ClassVar[str]  # of recalib
 
     @property
     def folder(self) -> Path:
         """The run's folder."""
+        return self.out / (self.name or "-".join([*self.name_parts(), f"seed{self.recipe.seed}"]).replace(":", "-"))
+
+    def name_parts(self) -> list[str]:
+        """What the folder is named after, besides the seed, where no name is given."""
         recipe = self.recipe
-        parts = [
-            self.preset,
-            recipe.model or "weights",
-            recipe.attention or "baseline",
-            *(["identity"] if recipe.identity else []),
-        ]
-        return self.out / (self.name or "-".join([*parts, f"seed{recipe.seed}"]).replace(":", "-"))
+        start = ["identity"] * recipe.identity
+        return [self.preset, recipe.model or "weights", recipe.attention or "baseline", *start]
+
+    def resolved(self) -> Self:
+        """The job with whatever its data and weights decide written out.
+
+        Raises:
+            RecalibError: where they cannot be read, or do not decide it.
+        """
+        return self
+
+    def open(self, fabric: "Fabric") -> "Task":
+        """Data and network of a resolved job.
+
+        Raises:
+            RecalibError: for data or a network that are not there, or do not belong together.
+        """
+        raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
-        """Everything, as JSON; `job_from_config` makes the same job of it."""
-        return as_config(self)
+        """Everything, as JSON; `from_config` makes the same job of it."""
+        return {"version": VERSION, "task": self.task, **plain(dataclasses.asdict(self))}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], source: Path) -> Self:
+        """The job that a run's config.json describes, written by this version or an older one.
+
+        Args:
+            config: content of the file.
+            source: its path, for messages.
+
+        Raises:
+            RecalibError: for a run of another task, or settings that this version does not know, naming them.
+        """
+        config = upgraded(config)
+        if config["task"] != cls.task:
+            raise RecalibError(f"{source} is a run of {config['task']}, not of {cls.task}")
+        kind: Any = get_type_hints(cls)["recipe"]
+        settings, recipe = {k: v for k, v in config.items() if k not in ("version", "task")}, config["recipe"]
+        strange = sorted((settings.keys() - _names(cls)) | (recipe.keys() - _names(kind)))
+        if strange:
+            raise RecalibError(f"{source} has settings this version does not know: {', '.join(strange)}")
+        return cls(**_typed(cls, {**settings, "recipe": kind(**_typed(kind, recipe))}))
 
 
-def job_from_config(config: Mapping[str, Any], source: Path) -> Job:
-    """The job that a run's config.json describes.
+def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of any version in today's form.
 
     Raises:
-        RecalibError: for settings that this version does not know, naming them.
+        RecalibError: for one of a later version than this one.
     """
-    return from_config(Job, config, source)
+    version = config.get("version", 1)
+    task = config.get("task") or ("detection" if "train_split" in config else "classification")
+    if version not in range(1, VERSION + 1):
+        raise RecalibError(f"a configuration of version {version!r}: this version of recalib knows 1 to {VERSION}")
+    recipe = dict(config.get("recipe", {}))
+    whole = {**config, "recipe": recipe, "version": VERSION, "task": task}
+    for then in (_THEN[v].get(task, {}) for v in range(version, VERSION)):
+        for key, value in then.items():
+            (whole if key in _JOB else recipe).setdefault(key, value)
+    return whole
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: paths as text, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {key: plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _names(kind: type) -> set[str]:
+    return {each.name for each in dataclasses.fields(kind)}
+
+
+_JOB = _names(Job)
+
+
+def _typed(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+
+    def typed(name: str, value: Any) -> Any:
+        if value is not None and hints[name] in (Path, Path | None):
+            return Path(value)
+        return tuple(value) if isinstance(value, list) else value
+
+    return {name: typed(name, value) for name, value in settings.items()}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import read_metrics, stop_on_signals, write_json
-from recalib.training.feeds import resolved
 from recalib.training.job import Job
 
 SPARE_GIB = 0.7  # of the device for each process beside what it allocates: its CUDA context and kernels
@@ -33,7 +32,7 @@ def run_seeds(job: Job, seeds: int, side_by_side: int | None = None, *, resume: 
     """
     if seeds < 1 or (side_by_side is not None and side_by_side < 1):
         raise RecalibError(f"seeds {seeds}, jobs {side_by_side}: should be at least 1")
-    jobs = [_with_seed(resolved(job), job.recipe.seed + i) for i in range(seeds)]
+    jobs = [_with_seed(job.resolved(), job.recipe.seed + i) for i in range(seeds)]
     with tempfile.TemporaryDirectory() as scratch, stop_on_signals() as stop:
         waiting, running = [*jobs], dict[Path, subprocess.Popen[bytes]]()
         while waiting or running:
@@ -69,7 +68,15 @@ def _with_seed(job: Job, seed: int) -> Job:
 def _start(job: Job, scratch: Path, *, resume: bool, alone: bool) -> subprocess.Popen[bytes]:
     config = scratch / f"seed{job.recipe.seed}.json"
     write_json(config, job.config())
-    command = [sys.executable, "-m", "recalib", "train", "--config", str(config), *(["--resume"] if resume else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "recalib",
+        *job.command.split(),
+        "--config",
+        str(config),
+        *(["--resume"] if resume else []),
+    ]
     if alone:
         return subprocess.Popen(command)
     job.folder.mkdir(parents=True, exist_ok=True)

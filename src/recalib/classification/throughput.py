@@ -1,6 +1,6 @@
 """Images a second of our data path and of torchvision's, alone and under a network, measured in turn.
 
-    python -m recalib.training.throughput --data DIR --json OUT.json
+    python -m recalib.classification.throughput --data DIR --json OUT.json
 
 torchvision's path is what its CIFAR10 class does: a PIL image per item, RandomCrop(32, 4), RandomHorizontalFlip,
 ToTensor and Normalize, batched by a DataLoader.

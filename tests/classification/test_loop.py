@@ -9,16 +9,16 @@ from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 from torch.nn import functional as F
 
+from recalib.classification import ClassificationRecipe
+from recalib.classification.feeds import Feeds
+from recalib.classification.mixing import mixer
+from recalib.classification.task import Classification
 from recalib.models import create_model
 from recalib.surgery import insert_
-from recalib.training import Recipe
-from recalib.training.feeds import Feeds
-from recalib.training.loop import Training, make_optimizer
-from recalib.training.mixing import mixer
-from recalib.training.network import freeze_norms
 from recalib.training.schedule import learning_rate
+from recalib.training.trainer import Trainer, freeze_norms, make_optimizer
 
-RECIPE = Recipe(model="cifar_resnet8", epochs=2, batch=8, lr=0.05, weight_decay=1e-2, milestones=(1,))
+RECIPE = ClassificationRecipe(model="cifar_resnet8", epochs=2, batch=8, lr=0.05, weight_decay=1e-2, milestones=(1,))
 
 
 class Listed:
@@ -46,10 +46,16 @@ def network(attention=None):
     return made
 
 
-def trained(recipe, attention=None, epochs=2):
+def trainer(fabric, recipe, made):
     feed = Listed()
+    task = Classification(recipe, Feeds(feed, feed, tuple("abcdefghij")))
+    task.network = made
+    return Trainer(fabric, task, recipe)
+
+
+def trained(recipe, attention=None, epochs=2):
     fabric = Fabric(accelerator="cpu", devices=1, precision=recipe.precision)
-    training = Training(fabric, network(attention), recipe, Feeds(feed, feed, tuple("abcdefghij")))
+    training = trainer(fabric, recipe, network(attention))
     for _ in range(epochs):
         list(training.run_epoch())
         training.finish_epoch()
@@ -150,9 +156,8 @@ def scaled():
     """A training in fp16, whose scaler a CPU has too."""
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=2)
     precision = MixedPrecision("16-mixed", device="cpu", scaler=scaler)
-    feed = Listed()
     fabric = Fabric(accelerator="cpu", devices=1, plugins=precision)
-    return Training(fabric, network(), RECIPE, Feeds(feed, feed, tuple("abcdefghij"))), scaler
+    return trainer(fabric, RECIPE, network()), scaler
 
 
 def test_the_scaler_of_fp16_is_in_the_checkpoint_and_goes_on_where_it_was():

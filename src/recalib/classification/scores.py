@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recalib.errors import RecalibError
+from recalib.training.trainer import summed
 
 BINS = 15  # of the calibration error; Guo et al. 2017 and everyone since
 
@@ -64,20 +65,11 @@ def predict(
 
 
 def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], fabric: Fabric) -> dict[str, float]:
-    """Loss, top-1 and top-5 in percent over the parts of the test set that the processes hold."""
-    if fabric.world_size > 1:
-        for buffer in network.buffers():
-            torch.distributed.broadcast(buffer, 0)  # running statistics differ where they are not synchronised
+    """Loss, top-1 and top-5 in percent over the parts of the test set that the processes hold, and its ``images``."""
     seen = predict(network, batches, fabric.autocast)
     sums = torch.tensor([float(seen.loss.sum()), seen.correct().sum(), seen.correct(5).sum(), len(seen.labels)])
     loss, top1, top5, count = summed(sums.to(fabric.device), fabric).tolist()
-    return {"loss": loss / count, "top1": 100 * top1 / count, "top5": 100 * top5 / count}
-
-
-def summed(values: Tensor, fabric: Fabric) -> Tensor:
-    """Sum of a tensor over all processes; the tensor itself is left alone."""
-    total: Tensor = fabric.all_reduce(values.clone(), reduce_op="sum")  # type: ignore[assignment]
-    return total
+    return {"loss": loss / count, "top1": 100 * top1 / count, "top5": 100 * top5 / count, "images": int(count)}
 
 
 def summary(seen: Predictions, classes: tuple[str, ...]) -> dict[str, Any]:

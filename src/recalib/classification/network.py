@@ -5,17 +5,15 @@ from typing import Any
 
 from torch import nn
 
-from recalib.attention.base import Attention, PlainAttention
-from recalib.attention.param_groups import NORMS
+from recalib.classification.recipes import ClassificationRecipe
 from recalib.data import normalization
 from recalib.models import create_model
 from recalib.runs.folder import weights_of
-from recalib.runs.job import attention_options
-from recalib.surgery import attention_of, insert_, load_checkpoint, save_checkpoint
-from recalib.training.recipes import Recipe
+from recalib.surgery import insert_, load_checkpoint, save_checkpoint
+from recalib.training.recipe import attention_options
 
 
-def build_network(recipe: Recipe, classes: int) -> nn.Module:
+def build_network(recipe: ClassificationRecipe, classes: int) -> nn.Module:
     """The network a recipe starts from.
 
     Args:
@@ -35,19 +33,10 @@ def build_network(recipe: Recipe, classes: int) -> nn.Module:
     return network
 
 
-def write_network(network: nn.Module, recipe: Recipe, path: Path, **about: Any) -> None:
+def write_network(network: nn.Module, recipe: ClassificationRecipe, path: Path, **about: Any) -> None:
     """Write a trained network so that `load_checkpoint` makes the same of it, atomically."""
     form = normalization(recipe.normalization or "")
     save_checkpoint(network, path, architecture=recipe.model, normalization=[form.mean, form.std], **about)
-
-
-def freeze_norms(network: nn.Module) -> None:
-    """Keep the backbone's norms as they are; norms inside attention modules, whoever wrote them, go on learning."""
-    ours = [module for module in network.modules() if isinstance(module, Attention | PlainAttention)]
-    spared = {id(m) for attention in (*ours, *attention_of(network)) for m in attention.modules()}
-    for module in network.modules():
-        if isinstance(module, NORMS) and id(module) not in spared:
-            module.eval().requires_grad_(False)
 
 
 def _xavier(network: nn.Module) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from recalib.attention.catalogue import CATALOGUE, canonical_name
+from recalib.classification.job import ClassificationJob
 from recalib.errors import RecalibError
 from recalib.runs import read_config, read_metrics
-from recalib.training.job import Job
 
 BASELINE = "baseline"
 
@@ -30,7 +30,7 @@ class Row:
     epochs: tuple[float, ...]
 
 
-def variants(job: Job, modules: Sequence[str], starts: Sequence[str]) -> list[Job]:
+def variants(job: ClassificationJob, modules: Sequence[str], starts: Sequence[str]) -> list[ClassificationJob]:
     """The jobs of a table: the network as it is, and with each module, started in each way.
 
     Modules that are the identity at the start anyway come once.

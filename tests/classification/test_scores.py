@@ -4,8 +4,8 @@ import torch
 from scipy.stats import binom
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from recalib.classification.scores import bootstrap_interval, calibration_error, mcnemar, predict, summary
 from recalib.errors import RecalibError
-from recalib.training.scores import bootstrap_interval, calibration_error, mcnemar, predict, summary
 
 
 class Fixed(torch.nn.Module):

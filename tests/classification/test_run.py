@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from tests.tracked import tensorboard_scalars, wandb_rows
 
 from recalib import inspect_checkpoint
+from recalib.classification import RECIPES, ClassificationJob, recipe, run
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import read_config, read_metrics, read_state
-from recalib.training import RECIPES, job_from_config, recipe, run
-from recalib.training import loop as loop_module
+from recalib.training.trainer import Trainer
 
 
 def result_of(job):
@@ -134,7 +134,7 @@ def test_the_configuration_that_a_run_writes_repeats_it(make_job):
     job = make_job("a", attention="eca", options=("kernel_size=5",))
     run(job)
     config = read_config(job.folder)
-    again = replace(job_from_config(config, job.folder), name="b")
+    again = replace(ClassificationJob.from_config(config, job.folder), name="b")
     run(again)
     assert_same(result_of(job), result_of(again))
 
@@ -142,14 +142,14 @@ def test_the_configuration_that_a_run_writes_repeats_it(make_job):
 def test_sigterm_saves_and_says_how_to_go_on(make_job, monkeypatch):
     calm, stopped = make_job("calm"), make_job("stopped")
     run(calm)
-    step, original = iter(range(100)), loop_module.Training._step
+    step, original = iter(range(100)), Trainer._step
 
     def interrupted(self, images, labels):
         original(self, images, labels)
         if next(step) == 6:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(loop_module.Training, "_step", interrupted)
+    monkeypatch.setattr(Trainer, "_step", interrupted)
     outcome = run(stopped)
     on = f"recalib train --config {stopped.folder}/config.json --resume"
     assert outcome.stopped == f"stopped by SIGTERM at epoch 1, step 2; go on with: {on}"
@@ -179,7 +179,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(make_j
 
 
 def test_rollback_goes_back_once_and_takes_another_order(make_job, monkeypatch):
-    original, poisoned = loop_module.Training._step, []
+    original, poisoned = Trainer._step, []
 
     def poison(self, images, labels):
         if self.epoch == 1 and not poisoned:
@@ -187,7 +187,7 @@ def test_rollback_goes_back_once_and_takes_another_order(make_job, monkeypatch):
             images = images * float("nan")
         original(self, images, labels)
 
-    monkeypatch.setattr(loop_module.Training, "_step", poison)
+    monkeypatch.setattr(Trainer, "_step", poison)
     job = make_job(on_nan="rollback")
     outcome = run(job)
     assert poisoned == [5]

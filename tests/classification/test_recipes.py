@@ -2,8 +2,8 @@
 
 import pytest
 
+from recalib.classification import RECIPES, ClassificationRecipe, recipe
 from recalib.errors import RecalibError
-from recalib.training import RECIPES, Recipe, recipe
 from recalib.training.schedule import learning_rate
 
 
@@ -86,7 +86,7 @@ def test_the_originals_use_plain_sgd_and_decay_everything(name):
 
 
 def test_warm_up_climbs_from_near_zero_to_the_schedule():
-    warm = Recipe(lr=1.0, epochs=10, schedule="cosine", warmup_epochs=2)
+    warm = ClassificationRecipe(lr=1.0, epochs=10, schedule="cosine", warmup_epochs=2)
     values = [learning_rate(warm, step, 10) for step in range(100)]
     assert values[:20] == pytest.approx([(step + 1) / 21 for step in range(20)])
     assert values[20] == 1.0
@@ -96,7 +96,7 @@ def test_warm_up_climbs_from_near_zero_to_the_schedule():
 
 
 def test_the_linear_schedule_ends_just_above_zero():
-    line = Recipe(lr=1.0, epochs=10, schedule="linear")
+    line = ClassificationRecipe(lr=1.0, epochs=10, schedule="linear")
     assert [learning_rate(line, step, 10) for step in (0, 50, 99)] == pytest.approx([1.0, 0.5, 0.01])
 
 
@@ -111,4 +111,4 @@ def test_an_unknown_recipe_names_the_nearest():
 )
 def test_a_value_out_of_range_is_named(field, value):
     with pytest.raises(RecalibError, match=f"{field} {value}: should be"):
-        Recipe(**{field: value})
+        ClassificationRecipe(**{field: value})

@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from rich.progress import track
 
+from recalib.classification.feeds import dataset_in, open_test
+from recalib.classification.recipes import ClassificationRecipe, Dataset
+from recalib.classification.scores import Predictions, predict, summary
 from recalib.data import normalization_name
 from recalib.deploy.classifier import Classifier, open_exported
 from recalib.deploy.formats import format_of
@@ -14,9 +17,6 @@ from recalib.errors import RecalibError
 from recalib.models import create_model
 from recalib.runs.folder import weights_of
 from recalib.surgery import CheckpointInfo, inspect_checkpoint, load_checkpoint
-from recalib.training.feeds import dataset_in, open_test
-from recalib.training.recipes import Dataset, Recipe
-from recalib.training.scores import Predictions, predict, summary
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def evaluate(
         image_size = _side(exported, file)
     told = normalization_name(*seen.normalization) if seen.normalization else None
     form = normalization or told or ("imagenet" if dataset == "imagenet" else "cifar")
-    recipe = Recipe(dataset=dataset, normalization=form, image_size=image_size, limit=limit)
+    recipe = ClassificationRecipe(dataset=dataset, normalization=form, image_size=image_size, limit=limit)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batches, classes = open_test(data, recipe, device, workers=workers)
     network = _load(file, seen, model, len(classes), exported).to(device)

@@ -1,0 +1,178 @@
+"""Detection and instance segmentation as a task of the trainer."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from recalib.data import Share
+from recalib.data.detection_data import DetectionDataset
+from recalib.detection.average_precision import IouType
+from recalib.detection.checkpoints import write_detector
+from recalib.detection.detectors import build_from_recipe, detector_spec
+from recalib.detection.domains import values_of
+from recalib.detection.evaluation import detect, joined, summary
+from recalib.detection.feed import Batch, Feed
+from recalib.detection.recipes import DetectionRecipe
+from recalib.detection.style import Adversarial
+from recalib.detection.watch import keep_frame
+from recalib.training.task import Part, Task
+
+
+class _Sealed:
+    """A batch that Fabric does not look into: mixed precision would round boxes to whole pixels and worse."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.images, self.targets = batch
+
+
+class _Losses(nn.Module):
+    """A network called with a sealed batch."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: _Sealed) -> Any:
+        return self.network(batch.images, batch.targets)
+
+
+class Detection(Task):
+    """A detector, or one with its adversary, its training and test images.
+
+    Args:
+        recipe: what is trained, and how.
+        train: trained on.
+        test: evaluated on.
+        aside: training images that were set aside, if any.
+        device: where batches go.
+        share: this process, and how many there are.
+        workers: processes that read images.
+        preset: the recipe's name, for the record.
+        watched: an image (3, H, W), uint8, that is drawn after every epoch.
+        splits: names of what is trained and evaluated on.
+
+    Raises:
+        RecalibError: for settings of the detector that it does not take.
+    """
+
+    score = "AP"
+
+    def __init__(
+        self, recipe: DetectionRecipe, train: DetectionDataset, test: DetectionDataset,
+        aside: DetectionDataset | None = None, *, device: torch.device, share: Share = (0, 1), workers: int = 0,
+        preset: str = "own", watched: Tensor | None = None, splits: tuple[str, str] = ("train", "val"),
+    ) -> None:  # fmt: skip
+        self.recipe, self.workers, self.preset, self.watched = recipe, workers, preset, watched
+        self.classes, self.aside, self.splits = train.classes, aside is not None, splits
+        self.datasets: dict[str, DetectionDataset] = {
+            "train": train,
+            "test": test,
+            **({"aside": aside} if aside else {}),
+        }
+        self.train = Feed(
+            train, batch=recipe.batch, augment=recipe.augment, seed=recipe.seed, repeat=recipe.repeat,
+            drop_last=recipe.drop_last, workers=workers, device=device, share=share,
+        )  # fmt: skip
+        self.network = build_from_recipe(recipe, len(train.classes))
+        if recipe.style_adversarial:
+            labels = values_of(train, recipe.style_labels)
+            self.network = Adversarial(self.network, labels, recipe.style_weight)
+
+    def called(self, network: nn.Module, *, compiled: bool) -> nn.Module:
+        """The network with its losses; what is compiled is the backbone, whose shapes are few."""
+        if compiled:
+            backbone: Any = _detector(network).backbone
+            backbone.compile()
+        return _Losses(network)
+
+    def size(self, batch: Batch) -> int:
+        """Images in a batch of this process."""
+        return len(batch[0])
+
+    def parts(self, batch: Batch, count: int) -> Sequence[Batch]:
+        """A batch in so many parts, or fewer."""
+        each = -(-len(batch[0]) // count)
+        return [(batch[0][i : i + each], batch[1][i : i + each]) for i in range(0, len(batch[0]), each)]
+
+    def losses(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of the detector's losses, and each of them."""
+        losses: dict[str, Tensor] = model(_Sealed(batch))
+        loss = torch.stack(list(losses.values())).sum()
+        return loss, {name: value.detach().float() * len(batch[0]) for name, value in losses.items()}
+
+    def evaluate(self, network: nn.Module, part: Part, fabric: Fabric) -> dict[str, float]:
+        """COCO's average precisions: each process detects in its share of the images, the first one scores."""
+        world, rank, dataset = fabric.world_size, fabric.global_rank, self.datasets[part]
+        iou_types: tuple[IouType, ...] = ("bbox", "segm") if detector_spec(self.recipe.model).masks else ("bbox",)
+        own = detect(
+            _detector(network), dataset, iou_types=iou_types, workers=self.workers, share=(rank, world)
+        )  # fmt: skip
+        parts = [own] * world
+        if world > 1:
+            torch.distributed.all_gather_object(parts, own)
+        figures = _numbers(summary(*joined(parts, dataset))) if rank == 0 else {}
+        metrics: dict[str, float] = fabric.broadcast(figures)
+        return metrics
+
+    def write(self, network: nn.Module, path: Path, metrics: Mapping[str, Any]) -> None:
+        """The detector alone, with what it takes to load it."""
+        about = {"preset": self.preset, "epoch": metrics["epoch"], "AP": metrics.get("AP")}
+        write_detector(_detector(network), path, self.recipe.model, self.classes, self.recipe.ibn, **about)
+
+    def notes(self) -> list[str]:
+        """What was left out of the data, and what the learning rate is."""
+        lines = [
+            f"{name}: {count} x {kind}, left out; recalib detect check lists them"
+            for name, part in zip(self.splits, ("train", "test"), strict=True)
+            for kind, count in Counter(problem.kind for problem in self.datasets[part].dropped).items()
+        ]
+        recipe = self.recipe
+        if recipe.lr_batch:
+            scaled = f"{recipe.lr:g} for batches of {recipe.lr_batch}, in proportion for {recipe.batch}"
+            lines.append(f"learning rate {recipe.peak:g}: {scaled} (the linear rule)")
+        return lines
+
+    def finished_epoch(self, network: nn.Module, folder: Path, epoch: int) -> None:
+        """Draw the image that is watched."""
+        if self.watched is not None:
+            keep_frame(_detector(network), self.watched, self.classes, folder, epoch)
+
+    def shown(self, score: float) -> str:
+        """AP from 0 to 100."""
+        return f"AP {100 * score:.1f}"
+
+    def line(self, metrics: Mapping[str, Any]) -> str:
+        """Loss and average precision."""
+        told = {"AP": "AP", "AP50": "AP50", "mask_AP": "mask AP", "mask_AP50": "mask AP50"}
+        scores = [f"{text} {100 * metrics[key]:.1f}" for key, text in told.items() if key in metrics]
+        parts = [f"train loss {metrics['train_loss']:.4f}", *([", ".join(scores)] if scores else [])]
+        return f"epoch {metrics['epoch']}: {'; '.join(parts)}; {metrics['images_per_second']:,.1f} images/s"
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Images that could not be read so far."""
+        return [name for dataset in self.datasets.values() for name in dataset.unreadable]
+
+    @staticmethod
+    def restored_totals(totals: Any, batch: int, step: int) -> dict[str, Tensor]:
+        """The first version kept the losses, summed over the steps."""
+        images = torch.tensor(float(step * batch), dtype=torch.float64)
+        return {} if not totals else {"images": images, **{name: t.double() * batch for name, t in totals.items()}}
+
+
+def _detector(network: nn.Module) -> nn.Module:
+    """The detector alone."""
+    return network.detector if isinstance(network, Adversarial) else network
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+    """Figures for a row of metrics, masks' as ``mask_AP`` and so on; without those of which there is nothing."""
+    boxes = {name: value for name, value in found.items() if isinstance(value, float)}
+    masks = {f"mask_{name}": value for name, value in found.get("segm", {}).items() if isinstance(value, float)}
+    there = {name: value for name, value in (boxes | masks).items() if value >= 0}
+    return {**there, "images": found["images"]}
