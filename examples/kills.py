@@ -10,7 +10,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -79,7 +79,14 @@ def undisturbed(job: Job) -> tuple[dict[str, str], float]:
     return fingerprint(job.folder), time.perf_counter() - began
 
 
-def hunt(job: Job, kills: int, duration: float, processes: ForkServerContext, seed: int = 0) -> Hunt:
+def hunt(
+    job: Job,
+    kills: int,
+    duration: float,
+    processes: ForkServerContext,
+    seed: int = 0,
+    target: Callable[..., object] = run,
+) -> Hunt:
     """Kill a run after 10 to 70 % of its duration and resume it; begin it anew whenever it came to its end.
 
     Args:
@@ -88,11 +95,12 @@ def hunt(job: Job, kills: int, duration: float, processes: ForkServerContext, se
         duration: seconds that the run takes.
         processes: that start quickly.
         seed: of the moments.
+        target: what is run with the job, with ``resume``.
     """
     moments = random.Random(seed)
     done = Hunt([], [])
     while True:
-        process = processes.Process(target=run, args=(job,), kwargs={"resume": True})
+        process = processes.Process(target=target, args=(job,), kwargs={"resume": True})
         process.start()
         moment = moments.uniform(0.1, 0.7) * duration
         process.join(moment if len(done.kills) < kills else None)

@@ -3,87 +3,22 @@
 import json
 import os
 import shutil
-import signal
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from recalib.detection.checkpoints import load_detector
-from recalib.detection.job import DetectionJob
 from recalib.errors import RecalibError, WorkFailed
-from recalib.runs import read_config, read_state
+from recalib.runs import read_metrics, read_state
 from recalib.surgery import inserted
 from recalib.training.lifecycle import run
-from recalib.training.trainer import Trainer
 
 
-def result_of(job):
-    """Everything a run ends with that must not depend on how often it was interrupted."""
-    rows = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
-    for row in rows:
-        del row["images_per_second"]
-    return rows, load_file(job.folder / "last.safetensors"), read_state(job.folder / "last.pt")
-
-
-def assert_same(a, b):
-    flat_a, flat_b = (torch.utils._pytree.tree_flatten(result)[0] for result in (a, b))
-    assert len(flat_a) == len(flat_b)
-    for one, other in zip(flat_a, flat_b, strict=True):
-        if isinstance(one, torch.Tensor):
-            assert torch.equal(one, other)
-        else:
-            assert one == other
-
-
-def test_a_run_that_is_killed_in_the_middle_of_an_epoch_and_resumed_ends_in_the_same_bits(make_job, processes):
-    calm, hunted = (make_job(name, save_every=2, attention="srm", repeat=2) for name in ("calm", "hunted"))
-    run(calm)
-    for step in (2, 8):  # of twelve, six an epoch
-        process = processes.Process(target=run, args=(hunted,), kwargs={"resume": True})
-        process.start()
-        while steps_done(hunted) < step and process.exitcode is None:
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-    assert 0 < read_state(hunted.folder / "last.pt")["step"] < 6
-    run(hunted, resume=True)
-    assert_same(result_of(calm), result_of(hunted))
-
-
-def steps_done(job):
-    file = job.folder / "last.pt"
-    if not file.exists():
-        return 0
-    state = read_state(file)
-    return 6 * state["epoch"] + state["step"]
-
-
-def test_sigterm_saves_and_says_how_to_go_on(make_job, monkeypatch):
-    job, original, steps = make_job(), Trainer._step, iter(range(100))
-
-    def interrupted(self, batch):
-        original(self, batch)
-        if next(steps) == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Trainer, "_step", interrupted)
-    on = f"recalib detect train --config {job.folder}/config.json --resume"
-    assert run(job).stopped == f"stopped by SIGTERM at epoch 0, step 2; go on with: {on}"
-    assert read_state(job.folder / "last.pt")["step"] == 2
-
-
-def test_the_configuration_that_a_run_writes_repeats_it(make_job):
-    job = make_job("a", attention="eca", options=("kernel_size=5",), epochs=1)
+def test_the_detector_of_a_run_is_loaded_with_its_classes_and_attention(make_job):
+    job = make_job(model="fasterrcnn_resnet18_fpn", attention="eca", options=("kernel_size=5",), epochs=1)
     run(job)
-    again = replace(DetectionJob.from_config(read_config(job.folder), job.folder), name="b")
-    run(again)
-    assert_same(result_of(job), result_of(again))
-    detector, classes = load_detector(again.folder)
+    detector, classes = load_detector(job.folder)
     assert classes == ("__background__", "square", "disc")
     assert {placement.options["kernel_size"] for placement in inserted(detector).placements} == {5}
 
@@ -102,13 +37,6 @@ def test_mixed_precision_trains(make_job, model):
 def test_the_learning_rate_rule_is_said(make_job, capsys):
     run(make_job(epochs=1, limit=2, lr=0.04))
     assert "learning rate 0.005: 0.04 for batches of 16, in proportion for 2" in capsys.readouterr().out
-
-
-def test_evaluation_is_as_often_as_asked_and_after_the_last_epoch(make_job):
-    job = make_job(epochs=3, limit=2, eval_every=2, milestones=())
-    run(job)
-    rows, _, _ = result_of(job)
-    assert ["AP" in row for row in rows] == [False, True, True]
 
 
 @pytest.mark.parametrize("attention", [None, "ab"])
@@ -133,8 +61,8 @@ def test_an_image_is_watched_after_every_epoch(make_job, shapes):
 def test_domains_choose_what_is_trained_and_evaluated_on(make_job):
     job = make_job(train_domain="timeofday=daytime", eval_domain="timeofday=night", epochs=1, batch=1)
     run(job)
-    assert result_of(job)[2]["optimizer"]["state"][0]["momentum_buffer"] is not None
-    assert result_of(job)[0][0]["step"] == 2  # two of the six images are of the day
+    assert read_state(job.folder / "last.pt")["optimizer"]["state"][0]["momentum_buffer"] is not None
+    assert read_metrics(job.folder)[0]["step"] == 2  # two of the six images are of the day
 
 
 def test_one_domain_cannot_be_told_from_another(make_job):
@@ -175,11 +103,6 @@ def test_strict_refuses_corrupted_data_before_training(make_job, shapes, tmp_pat
     with pytest.raises(WorkFailed, match="missing image"):
         run(job)
     assert not job.folder.exists()
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(make_job):
-    with pytest.raises(WorkFailed, match="the loss is not finite at epoch"):
-        run(make_job(lr=1e30, warmup=0))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Device, precision and processes of a run; batch statistics over all processes."""
 
+import warnings
 from importlib.util import find_spec
 from types import MethodType
 from typing import Any
@@ -32,7 +33,9 @@ def launched(accelerator: str, devices: int, precision: Any) -> Fabric:
     """
     strategy = Processes() if devices > 1 else "auto"
     try:
-        fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=devices, precision=precision)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*fp16 is not supported on CPU")  # where Fabric would take bfloat16
+            fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=devices, precision=precision)
     except (RuntimeError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise RecalibError(f"accelerator {accelerator!r}, devices {devices}: {reason}") from None

@@ -1,0 +1,201 @@
+"""The promises of a run of any task: repeatable, resumable to the bit, polite to signals, careful with the disk."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from examples.kills import hunt, undisturbed
+from tests.jobs import assert_same, result_of, run_in_process
+
+from recalib.errors import RecalibError, WorkFailed
+from recalib.runs import read_config, read_metrics, read_state
+from recalib.surgery.checkpoints.checkpoint import understand
+from recalib.surgery.checkpoints.files import read
+from recalib.training.lifecycle import run
+from recalib.training.trainer import Trainer
+
+
+def survive_kills(make_job, processes, kills, **recipe):
+    """Kill a run at random moments, resume it each time, and compare its end with that of an undisturbed one."""
+    calm, hunted = (make_job(name, save_every=2, log_every=1, **recipe) for name in ("calm", "hunted"))
+    expected, duration = undisturbed(calm)
+    done = hunt(hunted, kills, duration, processes, target=run_in_process)
+    assert len(done.kills) == kills
+    for end in done.ends:
+        assert end == expected
+
+
+def test_a_run_that_is_killed_and_resumed_ends_in_the_same_bits(make_job, processes):
+    survive_kills(make_job, processes, 3, holdout=0.2, ema=0.9, attention="srm", repeat=2)
+
+
+@pytest.mark.slow(reason="twenty kills of a longer run")
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_twenty_kills_change_no_bit(make_job, processes, optimizer):
+    survive_kills(make_job, processes, 20, optimizer=optimizer, lr=0.01, epochs=6, repeat=4, ema=0.9, accumulate=2)
+
+
+def test_the_same_job_twice_gives_the_same_bits_and_another_seed_others(make_job):
+    jobs = make_job("a"), make_job("b"), make_job("c", seed=1)
+    for job in jobs:
+        run(job)
+    first, second, other = map(result_of, jobs)
+    assert_same(first, second)
+    weights = [result[1]["last.safetensors"] for result in (first, other)]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ema": 0.5, "accumulate": 2, "clip": 1.0, "schedule": "cosine", "warmup": 0, "warmup_epochs": 0.5},
+        {"optimizer": "adam", "channels_last": True, "precision": "bf16-mixed", "drop_last": True, "nesterov": True},
+        {"optimizer": "adamw", "freeze_norms": True, "decay_norms_and_biases": False, "schedule": "exponential"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_every_option_is_one_of_every_task(make_job, options):
+    metrics = run(make_job(epochs=1, lr=0.001, **options)).metrics
+    assert metrics["train_loss"] < 10
+
+
+@pytest.mark.slow(reason="half a minute for the compiler")
+def test_every_task_trains_compiled(make_job):
+    assert run(make_job(epochs=1, compile=True)).metrics["train_loss"] < 10
+
+
+def test_the_configuration_that_a_run_writes_repeats_it(make_job):
+    job = make_job("a", attention="eca", options=("kernel_size=5",), epochs=1)
+    run(job)
+    again = replace(type(job).from_config(read_config(job.folder), job.folder), name="b")
+    run(again)
+    assert_same(result_of(job), result_of(again))
+
+
+def test_sigterm_saves_and_says_how_to_go_on(make_job, monkeypatch):
+    calm, stopped = make_job("calm"), make_job("stopped")
+    run(calm)
+    step, original = iter(range(100)), Trainer._step
+
+    def interrupted(self, batch):
+        original(self, batch)
+        if next(step) == self.steps_in_epoch + 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "_step", interrupted)
+    outcome = run(stopped)
+    on = f"recalib {stopped.command} --config {stopped.folder}/config.json --resume"
+    assert outcome.stopped == f"stopped by SIGTERM at epoch 1, step 2; go on with: {on}"
+    assert run(stopped, resume=True).stopped is None
+    assert_same(result_of(calm), result_of(stopped))
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(make_job):
+    job = make_job(epochs=1)
+    run(job)
+    with pytest.raises(RecalibError, match="holds a run already; add --resume"):
+        run(job)
+    with pytest.raises(RecalibError, match=r"begun with other settings: momentum 0.9, now 0.8$"):
+        run(make_job(epochs=1, momentum=0.8), resume=True)
+
+
+def test_evaluation_is_as_often_as_asked_and_after_the_last_epoch(make_job):
+    job = make_job(epochs=3, eval_every=2, milestones=(), eval_limit=1)
+    score = "top1" if job.task == "classification" else "AP"
+    run(job)
+    rows = read_metrics(job.folder)
+    assert [score in row for row in rows] == [False, True, True]
+    assert [row.get("images") for row in rows] == [None, 1, 1]
+
+
+def test_without_a_holdout_no_epoch_is_chosen(make_job):
+    outcome = run(make_job(epochs=1))
+    assert not any(key.startswith(("best", "holdout")) for key in outcome.metrics)
+    assert {file.name for file in outcome.folder.glob("*.safetensors")} == {"last.safetensors"}
+
+
+def test_the_best_epoch_is_the_one_that_is_best_on_training_images_set_aside(make_job):
+    job = make_job(holdout=0.4, epochs=3, lr=0.05)
+    score = "top1" if job.task == "classification" else "AP"
+    outcome = run(job)
+    rows = read_metrics(job.folder)
+    best = max(rows, key=lambda row: row[f"holdout_{score}"])
+    assert (outcome.metrics["best_epoch"], outcome.metrics[f"best_{score}"]) == (best["epoch"], best[score])
+    assert understand(read(outcome.folder / "best.safetensors")).metadata["epoch"] == best["epoch"]
+
+
+def test_a_holdout_without_an_image_is_refused(make_job):
+    with pytest.raises(RecalibError, match=r"holdout 0\.001: sets no training image aside"):
+        run(make_job(holdout=0.001))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(make_job):
+    job = make_job(lr=1e30, warmup=0)
+    with pytest.raises(WorkFailed, match="the loss is not finite at epoch 0"):
+        run(job)
+    state = read_state(job.folder / "last.pt")
+    assert all(torch.isfinite(t).all() for t in state["network"].values() if t.is_floating_point())
+
+
+def test_rollback_goes_back_once_and_takes_another_order(make_job, monkeypatch):
+    original, poisoned = Trainer._step, []
+
+    def poison(self, batch):
+        original(self, batch)
+        if self.epoch == 1 and not poisoned:
+            poisoned.append(self.steps_done)
+            self.totals["loss"] *= float("nan")
+
+    monkeypatch.setattr(Trainer, "_step", poison)
+    job = make_job(on_nan="rollback")
+    outcome = run(job)
+    assert poisoned
+    assert outcome.stopped is None
+    assert read_state(job.folder / "last.pt")["attempt"] == 1
+    assert outcome.metrics["train_loss"] < 10
+
+
+def test_a_second_rollback_is_refused(make_job):
+    with pytest.raises(WorkFailed, match=r"not finite at epoch 0, step \d, again"):
+        run(make_job(lr=1e30, warmup=0, on_nan="rollback"))
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(make_job, monkeypatch):
+    job = make_job(save_every=1)
+    saves, original = iter(range(100)), Path.write_bytes
+
+    def full(path, data):
+        if next(saves) == 2:
+            original(path, b"half")
+            raise OSError(28, "No space left on device")
+        return original(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(WorkFailed, match=r"No space left on device; the one before is kept"):
+        run(job)
+    assert read_state(job.folder / "last.pt")["step"] == 1
+    assert not list(job.folder.glob("*.tmp")) + list(job.folder.glob(".*.tmp"))
+    monkeypatch.undo()
+    assert run(job, resume=True).stopped is None
+
+
+def test_missing_data_is_named_before_anything_is_written(make_job, tmp_path):
+    job = replace(make_job(), data=tmp_path / "nowhere")
+    with pytest.raises(RecalibError, match="nowhere holds no"):
+        run(job)
+    assert not job.folder.exists()
+
+
+def test_a_device_that_is_not_there_is_named(make_job):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has it")
+    with pytest.raises(RecalibError, match="accelerator 'cuda', devices 1: "):
+        run(replace(make_job(), accelerator="cuda"))
+
+
+def test_a_precision_that_the_device_does_not_train_in_is_refused(make_job):
+    with pytest.raises(RecalibError, match="precision '16-mixed': a CPU does not train in it; --precision bf16-mixed"):
+        run(make_job(precision="16-mixed"))
