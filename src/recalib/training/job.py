@@ -116,7 +116,7 @@ class Job:
         Raises:
             RecalibError: for a run of another task, or settings that this version does not know, naming them.
         """
-        config = upgraded(config)
+        config = upgraded(config, cls.task)
         if config["task"] != cls.task:
             raise RecalibError(f"{source} is a run of {config['task']}, not of {cls.task}")
         kind: Any = get_type_hints(cls)["recipe"]
@@ -127,14 +127,19 @@ class Job:
         return cls(**_typed(cls, {**settings, "recipe": kind(**_typed(kind, recipe))}))
 
 
-def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
+def upgraded(config: Mapping[str, Any], task: str = "classification") -> dict[str, Any]:
     """A configuration of any version in today's form.
+
+    Args:
+        config: content of a config.json.
+        task: that it is of, where nothing in it says so.
 
     Raises:
         RecalibError: for one of a later version than this one.
     """
     version = config.get("version", 1)
-    task = config.get("task") or ("detection" if "train_split" in config else "classification")
+    first = {"train_split": "detection", "reader": "classification"}  # keys of the first version
+    task = config.get("task") or next((first[key] for key in first if key in config), task)
     if version not in range(1, VERSION + 1):
         raise RecalibError(f"a configuration of version {version!r}: this version of recalib knows 1 to {VERSION}")
     recipe = dict(config.get("recipe", {}))
