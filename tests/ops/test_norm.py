@@ -14,9 +14,11 @@ def test_which_norms_are_affine_maps_per_channel():
     from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d
     from torchvision.ops import FrozenBatchNorm2d
 
-    assert all(map(is_affine, (nn.BatchNorm2d(2), nn.SyncBatchNorm(2), FrozenBatchNorm2d(2))))
-    others = nn.GroupNorm(1, 2), nn.BatchNorm1d(2), nn.InstanceNorm2d(2), BatchNormAct2d(2), FrozenBatchNormAct2d(2)
-    assert not any(map(is_affine, others))
+    batch_norms = nn.BatchNorm1d(2), nn.BatchNorm2d(2), nn.BatchNorm3d(2), BatchNormAct2d(2, apply_act=False)
+    assert all(map(is_affine, (*batch_norms, nn.SyncBatchNorm(2), FrozenBatchNorm2d(2))))
+    others = nn.GroupNorm(1, 2), nn.InstanceNorm2d(2), BatchNormAct2d(2), FrozenBatchNormAct2d(2)
+    dropping = BatchNormAct2d(2, apply_act=False, drop_layer=nn.Dropout2d)
+    assert not any(map(is_affine, (*others, dropping)))
 
 
 def test_a_subclass_that_leaves_the_forward_alone_is_its_parent():

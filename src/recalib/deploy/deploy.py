@@ -1,46 +1,80 @@
 """A copy of a network for inference, in the form that its runtime runs fastest."""
 
 import copy
-from collections.abc import Sequence
-from typing import get_args
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
 
 import torch
-from torch import fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_flatten, tree_map
 
+from recalib.deploy.deployed import Deployed, references, seal, set_graph, stays_whole, traced
 from recalib.deploy.forms import Form, form_by_rule, forms_of
-from recalib.deploy.graph import finish, simplify, trace
+from recalib.deploy.graph import finish, simplify
 from recalib.deploy.rewrite import rewrite, work_in_place
 from recalib.deploy.sites import Site, Target, find_sites
 from recalib.errors import RecalibError, WorkFailed, unknown
+from recalib.surgery import example_input, refuse_finished
+
+TOLERANCE = 1e-4  # of the self-check, relative to the largest output, in float32
+TOLERANCE_FLOAT64 = 1e-9  # where rounding decides what a network gives, such as how many boxes, it is asked in float64
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What `deploy` did.
+
+    Attributes:
+        target: the runtime.
+        input_size: shape of the example.
+        parts: names of the parts of the network that were rewritten as a graph; "" is the whole.
+        left: names of the parts that were not, each with the reason.
+        forms: the form of each attention module in a part, by name.
+        difference: the largest of the outputs on the example, relative to the largest output; None if unchecked.
+    """
+
+    target: str
+    input_size: tuple[int, ...]
+    parts: tuple[str, ...] = ()
+    left: dict[str, str] = field(default_factory=dict)
+    forms: dict[str, Form] = field(default_factory=dict)
+    difference: float | None = None
 
 
 def deploy(
     model: nn.Module,
-    input_size: Sequence[int] | None = None,
+    input_size: Sequence[int] | Tensor | None = None,
     *,
     target: Target = "eager",
     measure: bool = False,
+    check: bool = True,
 ) -> nn.Module:
     """A copy of a network for inference; the same function, exact up to rounding.
 
     Batch norms are folded into convolutions. Attention after a 1x1 convolution is computed from that convolution's
     input where reading it is cheaper (see `gate_first_pays`), and takes the form that the target's own fusions leave
-    whole. A part of the network that symbolic tracing cannot see through is copied as it is.
+    whole. The copy is an instance of the model's class, with its attributes, methods, hooks and children. Where
+    symbolic tracing cannot see through a part, its children are rewritten instead; ``.about`` says what was done.
 
     Args:
         model: any network; it is not changed. On a GPU in eager mode some forms run kernels of this package, so a
             network for a GPU is best deployed there.
-        input_size: (N, C, H, W) of the images it will see, (1, 3, 224, 224) by default. The choice of forms depends on
-            it, not the function, except for ``"onnxruntime"``, whose form holds for this H and W.
+        input_size: (N, C, H, W) of the images it will see, or an example of them; also (N, C, L) and (N, C, D, H, W).
+            By default what the network was made for, or 224 x 224. The choice of forms depends on it, not the
+            function, except for ``"onnxruntime"``, whose form holds for this H and W.
         target: the runtime, ``"eager"``, ``"compile"``, ``"onnxruntime"``, ``"openvino"`` or ``"tensorrt"``.
-        measure: choose the form of each kind of site by timing whole networks in the target, not by the rule.
+        measure: choose the form of each kind of site by timing whole networks in the target, not by the rule; for a
+            network that can be traced as a whole.
+        check: compare the copy with the model on a random input, and warn and return a plain copy if they differ.
 
     Returns:
-        An ``nn.Module`` in evaluation mode whose parameters need no gradient.
+        An ``nn.Module`` in evaluation mode whose parameters need no gradient, and that refuses to be trained.
 
     Raises:
-        RecalibError: for an unknown target or an input size that is none.
+        RecalibError: for an unknown target, an input size that is none, and a model that is wrapped, compiled or
+            scripted.
         WorkFailed: for a network that does not run on this input.
 
     Example::
@@ -49,25 +83,29 @@ def deploy(
     """
     if target not in get_args(Target):
         raise unknown("target", target, get_args(Target))
-    size = tuple(input_size or (1, 3, 224, 224))
-    if len(size) != 4 or min(size) < 1:
-        raise RecalibError(f"input_size={input_size}: deploy takes (N, C, H, W), such as (1, 3, 224, 224)")
-    try:
-        graph = trace(model)
-    except Exception:  # control flow over data: whatever it raises, this network is not one graph
-        return _fold_parts(model)
-    simplify(graph)
-    example = _example(graph, size)
-    if measure:
-        from recalib.deploy.measure import choose
+    refuse_finished(model, "deploy")
+    example = _example(model, input_size)
+    copied = copy.deepcopy(model).eval().requires_grad_(False)
+    expected, calls = _observed(copied, example)
+    done = Deployment(target, tuple(example.shape))
+    difference: float | None = None
+    for careful in (False, True):
+        deployed, done = _rewritten(copy.deepcopy(copied), calls, example, target, measure, careful)
+        if not check:
+            break
+        difference = _difference(copied, deployed, example, expected)
+        if difference <= TOLERANCE:
+            break
+    else:
+        name = type(model).__name__
+        warnings.warn(f"deploy: {name} in graphs differs by {difference:.1e}; it is left as it is", stacklevel=2)
+        reason = f"graphs of its parts differ from it by {difference:.1e}"
+        deployed, done, difference = seal(copied), Deployment(target, tuple(example.shape), left={"": reason}), 0.0
+    deployed.__dict__["about"] = Deployment(done.target, done.input_size, done.parts, done.left, done.forms, difference)
+    return deployed
 
-        return choose(graph, example, target)
-    return assemble(graph, example, target, {})
 
-
-def assemble(
-    graph: fx.GraphModule, example: torch.Tensor, target: Target, choices: dict[tuple[int, int], Form]
-) -> fx.GraphModule:
+def assemble(graph: Deployed, example: Tensor, target: Target, choices: dict[tuple[int, int], Form]) -> Deployed:
     """The network with every site in its form.
 
     Args:
@@ -76,14 +114,29 @@ def assemble(
         target: the runtime.
         choices: a form by (channels, H*W) of a site; where it says nothing that the site can take, the rule decides.
     """
-    for site in sites_of(graph, example):
+    return _assemble(graph, chosen_forms(sites_of(graph, example), target, example.device, choices), target)
+
+
+def chosen_forms(
+    sites: Sequence[Site], target: Target, device: torch.device, choices: dict[tuple[int, int], Form]
+) -> list[tuple[Site, Form]]:
+    """The form of each site: the one chosen, where the site can take it, else the rule's."""
+    chosen = []
+    for site in sites:
         form = choices.get(key(site))
         if form is None or form not in forms_of(site, target):
-            form = form_by_rule(site, target, example.device)
+            form = form_by_rule(site, target, device)
+        chosen.append((site, form))
+    return chosen
+
+
+def _assemble(graph: Deployed, forms: Sequence[tuple[Site, Form]], target: Target) -> Deployed:
+    for site, form in forms:
         rewrite(graph, site, target, form)
     if target == "eager":
         work_in_place(graph)
-    return finish(graph).requires_grad_(False)
+    finish(graph).requires_grad_(False)
+    return graph
 
 
 def key(site: Site) -> tuple[int, int]:
@@ -91,45 +144,227 @@ def key(site: Site) -> tuple[int, int]:
     return site.attention.channels, site.size
 
 
-def sites_of(graph: fx.GraphModule, example: torch.Tensor) -> list[Site]:
+def sites_of(graph: Deployed, *inputs: Any) -> list[Site]:
     """Sites of a graph at this input.
 
     Raises:
         WorkFailed: where the network does not run on it.
     """
+    shapes = _Shapes(graph, graph=graph.fx_graph)
     try:
-        with torch.inference_mode():
-            ShapeProp(graph).propagate(example)
+        with torch.no_grad():
+            shapes.run(*inputs)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WorkFailed(f"the network does not run on an input of {tuple(example.shape)}: {reason}") from None
-    sizes = {node: node.meta["tensor_meta"].shape for node in graph.graph.nodes if _is_map(node)}
-    return find_sites(graph, sizes)
+        raise _does_not_run(inputs[0], error) from None
+    return find_sites(graph, shapes.seen)
 
 
-def _is_map(node: fx.Node) -> bool:
-    return isinstance(getattr(node.meta.get("tensor_meta"), "shape", None), torch.Size)
+class _Shapes(fx.Interpreter):
+    """Runs a graph and notes the shape of each map."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph | None) -> None:
+        super().__init__(module, graph=graph)
+        self.seen: dict[fx.Node, torch.Size] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            self.seen[n] = result.shape
+        return result
 
 
-def _example(graph: nn.Module, size: tuple[int, ...]) -> torch.Tensor:
-    like = next(graph.parameters(), torch.empty(0))
+Calls = dict[str, list[tuple[Any, ...] | str]]
+"""For each module by name how it was called: its arguments, tensors without data; or why a graph cannot be."""
+
+
+def _example(model: nn.Module, given: Sequence[int] | Tensor | None) -> Tensor:
+    like = next(model.parameters(), torch.empty(0))
+    if isinstance(given, Tensor):
+        return given.detach().to(like.device)
+    if given is None:
+        return example_input(model)
+    size = tuple(given)
+    if not 3 <= len(size) <= 5 or min(size) < 1:
+        raise RecalibError(f"input_size={given}: deploy takes (N, C, H, W), such as (1, 3, 224, 224), or a tensor")
     return torch.randn(size, generator=torch.Generator().manual_seed(0)).to(like)
 
 
-def _fold_parts(model: nn.Module) -> nn.Module:
-    """A copy whose traceable parts have their batch norms folded."""
-    copied = copy.deepcopy(model).eval().requires_grad_(False)
-    _fold_children(copied)
-    return copied
+def _observed(model: nn.Module, example: Tensor) -> tuple[Any, Calls]:
+    """The output on an example, and the calls of every module that has children."""
+    calls: Calls = {}
+
+    def note(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        what: tuple[Any, ...] | str = tree_map(_without_data, args)
+        odd = [*kwargs, *(type(leaf).__name__ for leaf in tree_flatten(args)[0] if not isinstance(leaf, Tensor))]
+        if odd or not args:
+            what = f"called with {odd[0] if odd else 'nothing'}"
+        calls.setdefault(name, []).append(what)
+
+    handles = [
+        module.register_forward_pre_hook(lambda _, args, kwargs, name=name: note(name, args, kwargs), with_kwargs=True)
+        for name, module in model.named_modules()
+        if any(module.children()) and not isinstance(module, torch.jit.ScriptModule)
+    ]
+    try:
+        return _run(model, example), calls
+    except Exception as error:
+        raise _does_not_run(example, error) from error
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-def _fold_children(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if not any(child.children()):
-            continue
+def _without_data(value: Any) -> Any:
+    return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
+
+
+def _with_data(value: Any, device: torch.device) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    if value.is_floating_point():
+        return torch.randn(value.shape, generator=torch.Generator().manual_seed(0)).to(device, value.dtype)
+    return torch.zeros(value.shape, dtype=value.dtype, device=device)
+
+
+def _run(model: nn.Module, *inputs: Any) -> Any:
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        return model(*inputs)
+
+
+def _does_not_run(example: Any, error: Exception) -> WorkFailed:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return WorkFailed(f"the network does not run on an input of {tuple(example.shape)}: {reason}")
+
+
+def _rewritten(
+    model: nn.Module, calls: Calls, example: Tensor, target: Target, measure: bool, careful: bool
+) -> tuple[nn.Module, Deployment]:
+    """The model with its parts as graphs; it is changed.
+
+    Args:
+        model: a copy, in evaluation mode.
+        calls: of the model on the example.
+        example: an input.
+        target: the runtime.
+        measure: whether to time forms, where the model is one part.
+        careful: whether to hold the graph of each part to the part.
+    """
+    names, left, forms = references(model), dict[str, str](), dict[str, Form]()
+    parts = dict(_parts(model, "", calls, example.device, careful, left, set()))
+    for name, part in parts.items():
+        simplify(part, names)
+        if name == "" and measure:
+            from recalib.deploy.measure import choose
+
+            return choose(part, example, target), Deployment(target, tuple(example.shape), ("",), left)
+        called = calls[name]
+        inputs = [_with_data_all(call, example.device) for call in called]
+        here: Target = "openvino" if target == "onnxruntime" and len(set(map(_shapes, called))) > 1 else target
+        chosen = chosen_forms(sites_of(part, *inputs[0]), here, example.device, {})
+        forms.update({f"{name}.{site.node.target}".removeprefix("."): form for site, form in chosen})
+        _assemble(part, chosen, here)
+    return seal(model).requires_grad_(False), Deployment(target, tuple(example.shape), tuple(parts), left, forms)
+
+
+def _with_data_all(call: tuple[Any, ...] | str, device: torch.device) -> tuple[Any, ...]:
+    assert not isinstance(call, str)
+    return tuple(tree_map(lambda value: _with_data(value, device), call))
+
+
+def _shapes(call: tuple[Any, ...] | str) -> tuple[Any, ...]:
+    return tuple(value.shape for value in tree_flatten(call)[0])
+
+
+def _parts(
+    module: nn.Module,
+    name: str,
+    calls: Calls,
+    device: torch.device,
+    careful: bool,
+    left: dict[str, str],
+    seen: set[int],
+) -> Iterator[tuple[str, Deployed]]:  # fmt: skip
+    """Make a module run its graph, or else those of its children that can; each with its name."""
+    kind = type(module)
+    opaque = kind.__module__.startswith("torch.nn.") and not kind.__module__.endswith("container")
+    if id(module) in seen or opaque or stays_whole(module) or isinstance(module, torch.jit.ScriptModule):
+        return
+    seen.add(id(module))
+    inner: list[tuple[str, nn.Module]] = list(module.named_children())
+    if name in calls:
         try:
-            graph = trace(child)
-        except Exception:
-            _fold_children(child)
-            continue
-        setattr(module, name, simplify(graph).requires_grad_(False))
+            part = _as_graph(module, calls[name], device, careful)
+        except Exception as error:  # whatever control flow over data raises
+            left[name] = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        else:
+            yield name, part
+            called = {str(node.target) for node in part.fx_graph.nodes if node.op == "call_module"}
+            inner = [(target, part.get_submodule(target)) for target in sorted(called)]
+    for child_name, child in inner:
+        if any(child.children()):
+            whole = f"{name}.{child_name}".removeprefix(".")
+            yield from _parts(child, whole, calls, device, careful, left, seen)
+
+
+def _as_graph(module: nn.Module, called: list[tuple[Any, ...] | str], device: torch.device, careful: bool) -> Deployed:
+    for call in called:
+        if isinstance(call, str):
+            raise TypeError(call)
+    graph = traced(module)
+    needed = sum(node.op == "placeholder" for node in graph.nodes)
+    if any(len(call) != needed for call in called):
+        raise TypeError("called with optional arguments")
+    if careful:
+        inputs = _with_data_all(called[0], device)
+        expected = _run(module, *inputs)
+        with torch.no_grad():
+            found = fx.Interpreter(module, graph=graph).run(*inputs)
+        if tree_difference(found, expected) > TOLERANCE:
+            raise TypeError("its graph gives something else")
+    return set_graph(module, graph)
+
+
+def _difference(model: nn.Module, deployed: nn.Module, example: Tensor, expected: Any) -> float:
+    """How far apart the outputs are; in float64, where they are apart in the model's own precision."""
+    try:
+        difference = tree_difference(_run(deployed, example), expected)
+        if difference <= TOLERANCE or not example.is_floating_point():
+            return difference
+        exact = [copy.deepcopy(network).double() for network in (deployed, model)]
+        found, expected = (_run(network, example.double()) for network in exact)
+    except Exception:  # it fails where the model does not, or is not made for float64
+        return float("inf")
+    in_float64 = tree_difference(found, expected)
+    return in_float64 if in_float64 <= TOLERANCE_FLOAT64 else max(difference, in_float64)
+
+
+def tree_difference(found: Any, expected: Any) -> float:
+    """The largest |found - expected| of any tensor, relative to the largest |expected| of that tensor.
+
+    Args:
+        found: tensors in tuples, lists and dictionaries.
+        expected: the same; what is no tensor is left out.
+
+    Returns:
+        Infinity where structures, shapes or the places of infinite numbers differ.
+    """
+    a, b = tree_flatten(found), tree_flatten(expected)
+    if a[1] != b[1]:
+        return float("inf")
+    pairs = [(x, y) for x, y in zip(a[0], b[0], strict=True) if isinstance(x, Tensor) and isinstance(y, Tensor)]
+    return max((_relative(x, y) for x, y in pairs), default=0.0)
+
+
+def _relative(x: Tensor, y: Tensor) -> float:
+    if x.shape != y.shape:
+        return float("inf")
+    x, y = x.double(), y.double()
+    finite = y.isfinite()
+    if not torch.equal(x[~finite].nan_to_num(), y[~finite].nan_to_num()):
+        return float("inf")
+    if not bool(finite.any()):
+        return 0.0
+    x, y = x[finite], y[finite]
+    error = float((x - y).abs().max())
+    scale = float(y.abs().max())
+    return error / scale if scale > 0 else error

@@ -1,57 +1,50 @@
 """The network as a graph: tracing, folding of batch norms, removal of what does nothing at inference."""
 
 import copy
-from typing import Any
+from collections import Counter
+from typing import Any, TypeGuard
 
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from recalib.attention import Attention, PlainAttention
+from recalib.deploy.deployed import NORMS_BY_NAME, Deployed, Folded, references, set_graph, traced
+from recalib.ops.capture import is_observed
+from recalib.ops.norm import is_affine
 
 NOTHING_AT_INFERENCE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 CENTRE = "centre"
 """Buffer of a convolution that took in a batch norm: the norm's bias, the mean of what it gave in training."""
 
-NORMS_BY_NAME = ("FrozenBatchNorm2d", "BatchNormAct2d")  # torchvision's and timm's, not imported for a name
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-class Tracer(fx.Tracer):
-    """Sees a network down to torch's own layers and to attention modules, which stay whole."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a module becomes one node."""
-        if isinstance(m, (Attention, PlainAttention)) or type(m).__name__ in NORMS_BY_NAME:
-            return True
-        return super().is_leaf_module(m, module_qualified_name)
-
-
-def trace(model: nn.Module) -> fx.GraphModule:
-    """Graph of a copy of the model in evaluation mode.
+def trace(model: nn.Module) -> Deployed:
+    """A copy of the model in evaluation mode that runs its graph.
 
     Raises:
         fx.proxy.TraceError, TypeError, ...: whatever control flow over data raises in symbolic tracing.
     """
-    model = copy.deepcopy(model).eval()
-    graph = Tracer().trace(model)
-    return fx.GraphModule(model, graph, type(model).__name__)
+    copied = copy.deepcopy(model).eval()
+    return set_graph(copied, traced(copied))
 
 
-def module_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+def module_of(graph: Deployed, node: fx.Node) -> nn.Module | None:
     """The module that a node calls, or None where it calls none."""
     if node.op == "call_module":
         return graph.get_submodule(str(node.target))
     return None
 
 
-def put_module(graph: fx.GraphModule, name: str, module: nn.Module) -> None:
+def put_module(graph: Deployed, name: str, module: nn.Module) -> None:
     """Set the submodule of a dotted name."""
     parent, _, leaf = name.rpartition(".")
-    setattr(graph.get_submodule(parent), leaf, module)
+    graph.get_submodule(parent).add_module(leaf, module)
 
 
-def put_new_module(graph: fx.GraphModule, name: str, module: nn.Module) -> str:
+def put_new_module(graph: Deployed, name: str, module: nn.Module) -> str:
     """Set a submodule under a dotted name, numbered where a second call of the same module wants one too; that name."""
     taken, free, number = dict(graph.named_modules()), name, 1
     while free in taken:
@@ -61,62 +54,106 @@ def put_new_module(graph: fx.GraphModule, name: str, module: nn.Module) -> str:
     return free
 
 
-def drop_no_ops(graph: fx.GraphModule) -> None:
+def drop_no_ops(graph: Deployed) -> None:
     """Take out dropout and identities."""
-    for node in list(graph.graph.nodes):
-        if isinstance(module_of(graph, node), NOTHING_AT_INFERENCE):
+    for node in list(graph.fx_graph.nodes):
+        module = module_of(graph, node)
+        if isinstance(module, NOTHING_AT_INFERENCE) and not is_observed(module):
             node.replace_all_uses_with(node.args[0])
-            graph.graph.erase_node(node)
+            graph.fx_graph.erase_node(node)
 
 
-def fold_batch_norms(graph: fx.GraphModule) -> None:
-    """Fold every batch norm that alone reads a convolution into that convolution; exact at inference."""
-    for node in list(graph.graph.nodes):
-        affine = _norm_affine(module_of(graph, node))
-        if affine is None:
+def fold_batch_norms(graph: Deployed, names: Counter[int] | None = None) -> int:
+    """Fold every batch norm that alone reads a convolution into that convolution; exact at inference.
+
+    A convolution takes in its norm where it stands, and a `Folded` takes the norm's place. One that is called twice,
+    or has more names than one, keeps its own weights: the graph then calls a copy.
+
+    Args:
+        graph: changed.
+        names: `references` of the network that this is a part of.
+
+    Returns:
+        Number of norms.
+    """
+    names, folded = names or references(graph), 0
+    calls = Counter(node.target for node in graph.fx_graph.nodes if node.op == "call_module")
+    for node in list(graph.fx_graph.nodes):
+        norm = module_of(graph, node)
+        affine = _norm_affine(norm)
+        if norm is None or affine is None:
             continue
         source = node.all_input_nodes[0]
         conv = module_of(graph, source)
-        if not isinstance(conv, nn.Conv2d) or len(source.users) > 1:
+        if not _takes_norms(conv) or len(source.users) > 1:
             continue
-        folded = copy.deepcopy(conv)  # a convolution that is used twice keeps its own weights
-        folded.weight, folded.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *affine)
-        centre = torch.zeros_like(folded.bias) if affine[-1] is None else affine[-1].detach()
-        folded.register_buffer(CENTRE, centre, persistent=False)
-        name = f"{source.target}_folded_{node.name}"
-        put_module(graph, name, folded)
-        source.target = name
-        if type(module_of(graph, node)).__name__ == "BatchNormAct2d":
-            put_module(graph, f"{name}_act", module_of(graph, node).act)  # type: ignore[union-attr, arg-type]
-            node.target = f"{name}_act"
+        folded += 1
+        name = str(source.target)
+        alone = all(calls[n.target] == 1 and names[id(module_of(graph, n))] == 1 for n in (node, source))
+        if not alone:
+            conv, name = copy.deepcopy(conv), f"{source.target}_folded_{node.name}"
+            put_module(graph, name, conv)
+            source.target = name
+        mean, var, eps, weight, bias = affine
+        transpose = isinstance(conv, TRANSPOSED)
+        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, var, eps, weight, bias, transpose)
+        conv.requires_grad_(False)
+        centre = torch.zeros_like(conv.bias) if bias is None else bias.detach()
+        conv.register_buffer(CENTRE, centre, persistent=False)
+        act = getattr(norm, "act", None)
+        if alone:
+            left: nn.Module = Folded(norm) if act is None or isinstance(act, nn.Identity) else act
+            put_module(graph, str(node.target), left)
+        if act is not None:
+            if not alone:
+                put_module(graph, f"{name}_act", act)
+                node.target = f"{name}_act"
             continue
         node.replace_all_uses_with(source)
-        graph.graph.erase_node(node)
+        graph.fx_graph.erase_node(node)
+    return folded
+
+
+def is_plain(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    """Whether a module is a convolution of any dimension by the very weights that it holds.
+
+    Not one that standardises its weights, makes them from others or fakes a quantisation.
+    """
+    if not isinstance(conv, CONVOLUTIONS) or nn.utils.parametrize.is_parametrized(conv) or is_observed(conv):
+        return False
+    kind = type(conv)
+    return any(kind.forward is c.forward and kind._conv_forward is c._conv_forward for c in CONVOLUTIONS)
+
+
+def _takes_norms(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    if isinstance(conv, TRANSPOSED):
+        return any(type(conv) is kind for kind in TRANSPOSED) and conv.groups == 1 and not is_observed(conv)
+    padded = isinstance(conv, nn.Conv2d) and type(conv).__name__ == "Conv2dSame"  # timm's, of TensorFlow
+    return is_plain(conv) or (padded and conv is not None and not is_observed(conv))
 
 
 def _norm_affine(norm: nn.Module | None) -> tuple[Any, ...] | None:
     """Running mean and variance, eps, weight and bias of a norm that is a per-channel affine at inference."""
-    known = isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)) or type(norm).__name__ in NORMS_BY_NAME
-    if norm is None or not known or norm.running_mean is None:
+    if norm is None or is_observed(norm) or not (is_affine(norm) or type(norm).__name__ in NORMS_BY_NAME):
+        return None
+    if norm.running_mean is None:
         return None
     return norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
 
 
-def simplify(graph: fx.GraphModule) -> fx.GraphModule:
+def simplify(graph: Deployed, names: Counter[int] | None = None) -> Deployed:
     """What holds for every target: nothing idle stays, and no batch norm that a convolution can take in."""
     drop_no_ops(graph)
-    fold_batch_norms(graph)
+    fold_batch_norms(graph, names)
     drop_no_ops(graph)  # the activation of a norm that has none
     return finish(graph)
 
 
-def finish(graph: fx.GraphModule) -> fx.GraphModule:
-    """Check and recompile a graph after its nodes were changed, without the modules it no longer calls."""
-    graph.graph.eliminate_dead_code()
-    graph.graph.lint()
-    graph.delete_all_unused_submodules()
-    graph.recompile()
-    return graph
+def finish(graph: Deployed) -> Deployed:
+    """Check a graph after its nodes were changed, and run it from now on."""
+    graph.fx_graph.eliminate_dead_code()
+    graph.fx_graph.lint()
+    return set_graph(graph, graph.fx_graph)
 
 
 def constant(tensor: torch.Tensor) -> nn.Parameter:

@@ -4,9 +4,9 @@ import copy
 from statistics import median
 
 import torch
-from torch import fx
 
 from recalib.deploy.deploy import assemble, key, sites_of
+from recalib.deploy.deployed import Deployed
 from recalib.deploy.forms import form_by_rule, forms_to_measure
 from recalib.deploy.sites import Target
 from recalib.runtimes import Settings, find_protocol, find_runtime
@@ -17,7 +17,7 @@ ROUNDS = 15
 WORTH_IT = 0.99  # a form replaces the rule's only where it is at least 1 % quicker; below, it may be noise
 
 
-def choose(graph: fx.GraphModule, example: torch.Tensor, target: Target) -> fx.GraphModule:
+def choose(graph: Deployed, example: torch.Tensor, target: Target) -> Deployed:
     """The network with each kind of site in its quickest form; the rule's choice is where it starts from.
 
     Args:
@@ -42,7 +42,7 @@ def choose(graph: fx.GraphModule, example: torch.Tensor, target: Target) -> fx.G
     return best
 
 
-def ratio(a: fx.GraphModule, b: fx.GraphModule, example: torch.Tensor, target: Target) -> float:
+def ratio(a: Deployed, b: Deployed, example: torch.Tensor, target: Target) -> float:
     """Median time of network a over that of network b, measured in turn."""
     precision = next((name for name, dtype in DTYPES.items() if dtype == example.dtype), "fp32")
     settings = Settings(precision, torch.get_num_threads(), example.device, find_protocol("clean"))

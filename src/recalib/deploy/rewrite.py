@@ -7,14 +7,16 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from recalib.deploy.blocked import blocked_first, blocked_squares
+from recalib.deploy.deployed import Deployed
 from recalib.deploy.forms import Form, gate_stays_blocked
 from recalib.deploy.gates import Gate, GateFirst, kind, means
 from recalib.deploy.graph import module_of, put_new_module
 from recalib.deploy.sites import Site, Target, is_add, is_relu
 from recalib.deploy.tails import ConvTail, Tail
+from recalib.ops.capture import is_observed
 
 
-def rewrite(graph: fx.GraphModule, site: Site, target: Target, form: Form) -> None:
+def rewrite(graph: Deployed, site: Site, target: Target, form: Form) -> None:
     """Put a site's gate and its integration into the graph in the form that suits the target.
 
     Args:
@@ -29,19 +31,19 @@ def rewrite(graph: fx.GraphModule, site: Site, target: Target, form: Form) -> No
         _put_gate(graph, site, target, form == "input")
 
 
-def _put_gate(graph: fx.GraphModule, site: Site, target: Target, gate_first: bool) -> None:
+def _put_gate(graph: Deployed, site: Site, target: Target, gate_first: bool) -> None:
     gate, inside = _gate_of(site, target, gate_first)
     source = site.map.all_input_nodes[0] if gate_first else site.map
     name = put_new_module(graph, f"{site.node.target}_gate", gate)
-    with graph.graph.inserting_before(site.node):
-        operand = graph.graph.call_module(name, (source,))
+    with graph.fx_graph.inserting_before(site.node):
+        operand = graph.fx_graph.call_module(name, (source,))
         # A variance taken outside has the map leave the blocked layout anyway.
         if _keeps_blocked(site, target) and (inside or not site.attention.needs_variance):
             spread = put_new_module(
                 graph, f"{name}_spread", Spread(site.attention.channels, not inside).to(_like(graph))
             )
-            operand = graph.graph.call_module(spread, (operand, site.map))
-    _integrate(graph.graph, site, operand, target, gate_first)
+            operand = graph.fx_graph.call_module(spread, (operand, site.map))
+    _integrate(graph.fx_graph, site, operand, target, gate_first)
 
 
 def _gate_of(site: Site, target: Target, gate_first: bool) -> tuple[nn.Module, bool]:
@@ -62,7 +64,7 @@ def _keeps_blocked(site: Site, target: Target) -> bool:
     return target == "onnxruntime" and site.relu is not None
 
 
-def _put_whole(graph: fx.GraphModule, site: Site, form: Form) -> None:
+def _put_whole(graph: Deployed, site: Site, form: Form) -> None:
     """One module from the map, or from the convolution's input, and the shortcut to the end of the site."""
     relu, source = site.relu is not None, site.map
     if form == "epilogue":
@@ -74,11 +76,11 @@ def _put_whole(graph: fx.GraphModule, site: Site, form: Form) -> None:
         tail = Tail(site.attention, relu)
     name = put_new_module(graph, f"{site.node.target}_tail", tail)
     nodes = [node for node in (site.relu, site.add, site.node) if node is not None]
-    with graph.graph.inserting_before(nodes[0]):
-        whole = graph.graph.call_module(name, (source,) if site.add is None else (source, site.residual))
+    with graph.fx_graph.inserting_before(nodes[0]):
+        whole = graph.fx_graph.call_module(name, (source,) if site.add is None else (source, site.residual))
     nodes[0].replace_all_uses_with(whole)
     for node in nodes:
-        graph.graph.erase_node(node)
+        graph.fx_graph.erase_node(node)
 
 
 def _integrate(graph: fx.Graph, site: Site, operand: fx.Node, target: Target, gate_first: bool) -> None:
@@ -132,9 +134,9 @@ class Spread(nn.Module):
         return F.interpolate(self.enter(gate), scale_factor=tuple(map(float, like.shape[2:])), mode="nearest")
 
 
-def work_in_place(graph: fx.GraphModule) -> None:
+def work_in_place(graph: Deployed) -> None:
     """For eager: additions and ReLUs overwrite what no one else reads; a fresh map costs page faults each time."""
-    for node in graph.graph.nodes:
+    for node in graph.fx_graph.nodes:
         source = node.all_input_nodes[0] if node.all_input_nodes else None
         if source is None or len(source.users) > 1 or not _owns_its_output(graph, source):
             continue
@@ -144,12 +146,13 @@ def work_in_place(graph: fx.GraphModule) -> None:
             node.op, node.target = "call_function", operator.iadd
 
 
-def _owns_its_output(graph: fx.GraphModule, node: fx.Node) -> bool:
+def _owns_its_output(graph: Deployed, node: fx.Node) -> bool:
     """Whether a node makes a fresh tensor that is no view of another."""
-    if isinstance(module_of(graph, node), (nn.Conv2d, nn.BatchNorm2d)):
-        return True
+    module = module_of(graph, node)
+    if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
+        return not is_observed(module)
     return is_add(node) or node.target in {torch.addcmul, operator.mul, torch.relu_}
 
 
-def _like(graph: fx.GraphModule) -> Tensor:
+def _like(graph: Deployed) -> Tensor:
     return next(graph.parameters())

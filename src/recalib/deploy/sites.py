@@ -11,9 +11,11 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from recalib.attention import Attention
+from recalib.deploy.deployed import Deployed
 from recalib.deploy.gates import kind
-from recalib.deploy.graph import CENTRE, module_of
+from recalib.deploy.graph import CENTRE, is_plain, module_of
 from recalib.deploy.layers import Layers, take_apart
+from recalib.ops.capture import is_observed
 
 Target = Literal["eager", "compile", "onnxruntime", "openvino", "tensorrt"]
 
@@ -57,12 +59,17 @@ class Site:
         return next(n for n in self.add.all_input_nodes if n is not self.node)
 
 
-def find_sites(graph: fx.GraphModule, sizes: dict[fx.Node, torch.Size]) -> list[Site]:
-    """Every attention on moments in the graph that integrates by a scale or by a shift."""
+def find_sites(graph: Deployed, sizes: dict[fx.Node, torch.Size]) -> list[Site]:
+    """Every attention on moments of maps (N, C, H, W) in the graph that integrates by a scale or by a shift.
+
+    One that somebody hooked into, or that was not reached, is left as it is, as are those of maps of other dimensions.
+    """
     found = []
-    for node in graph.graph.nodes:
+    for node in graph.fx_graph.nodes:
         attention = module_of(graph, node)
-        if isinstance(attention, Attention) and kind(attention) != "both":
+        if not isinstance(attention, Attention) or is_observed(attention) or len(sizes.get(node, ())) != 4:
+            continue
+        if kind(attention) != "both":
             source = node.all_input_nodes[0]
             conv = module_of(graph, source) if len(source.users) == 1 else None
             centre = getattr(module_of(graph, source), CENTRE, None)
@@ -91,7 +98,7 @@ def is_add(node: fx.Node) -> bool:
     return called and len(node.all_input_nodes) == 2 and node.op != "call_module" and "alpha" not in node.kwargs
 
 
-def is_relu(graph: fx.GraphModule, node: fx.Node) -> bool:
+def is_relu(graph: Deployed, node: fx.Node) -> bool:
     """Whether a node is a ReLU, as a module, function or method."""
     if isinstance(module_of(graph, node), nn.ReLU):
         return True
@@ -100,7 +107,13 @@ def is_relu(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 def _is_linear_in_means(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
     """Whether the means of a convolution's output follow from means of its input."""
-    if not isinstance(conv, nn.Conv2d) or set(conv.stride) != {1} or conv.groups != 1 or set(conv.dilation) != {1}:
+    if (
+        not isinstance(conv, nn.Conv2d)
+        or not is_plain(conv)
+        or set(conv.stride) != {1}
+        or conv.groups != 1
+        or set(conv.dilation) != {1}
+    ):
         return False
     shape = (conv.kernel_size, conv.padding)
     return shape in (((1, 1), (0, 0)), ((3, 3), (1, 1))) and conv.padding_mode == "zeros"

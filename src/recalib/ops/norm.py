@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from recalib.ops import fold
 
 _FROZEN = "torchvision.ops.misc.FrozenBatchNorm2d"  # named, not imported: recalib.ops needs torch alone
+_WITH_ACTIVATION = ("timm.layers.norm_act.BatchNormAct2d", "timm.layers.norm_act.SyncBatchNormAct")
 
 
 class Normalized(NamedTuple):
@@ -23,15 +24,23 @@ class Normalized(NamedTuple):
 def is_affine(norm: nn.Module) -> bool:
     """Whether a norm is, given its statistics, an affine map per channel that this file can state.
 
-    BatchNorm2d and SyncBatchNorm, also as subclasses that leave the forward alone, and torchvision's
-    FrozenBatchNorm2d; not timm's BatchNormAct2d, whose forward ends in an activation.
+    BatchNorm1d to 3d and SyncBatchNorm, also as subclasses that leave the forward alone, torchvision's
+    FrozenBatchNorm2d, and timm's BatchNormAct2d where neither an activation nor a DropBlock follows the norm.
     """
-    forward = type(norm).forward
-    if isinstance(norm, nn.BatchNorm2d):
-        return forward is _BatchNorm.forward
-    if isinstance(norm, nn.SyncBatchNorm):
-        return forward is nn.SyncBatchNorm.forward
-    return f"{type(norm).__module__}.{type(norm).__qualname__}" == _FROZEN
+    kind = type(norm)
+    if isinstance(norm, _BatchNorm):
+        if kind.forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward):
+            return True
+        return _name_of(kind) in _WITH_ACTIVATION and _is_nothing(norm.act) and _is_nothing(norm.drop)
+    return _name_of(kind) == _FROZEN
+
+
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _is_nothing(module: object) -> bool:
+    return type(module) is nn.Identity
 
 
 def uses_batch_statistics(norm: nn.Module | None) -> bool:

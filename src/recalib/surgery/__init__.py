@@ -1,6 +1,8 @@
 """WHERE attention goes: sites in a network; insertion and removal; checkpoints."""
 
+from recalib.surgery.attach import refuse_finished
 from recalib.surgery.checkpoints import CheckpointInfo, inspect_checkpoint, load_checkpoint, save_checkpoint
+from recalib.surgery.dry_run import example_input
 from recalib.surgery.insert import fuse_, insert_, remove_, repeat_
 from recalib.surgery.insertion import Insertion, Placement, attention_of, inserted
 from recalib.surgery.sites import Site, sites
@@ -11,11 +13,13 @@ __all__ = [
     "Placement",
     "Site",
     "attention_of",
+    "example_input",
     "fuse_",
     "insert_",
     "inserted",
     "inspect_checkpoint",
     "load_checkpoint",
+    "refuse_finished",
     "remove_",
     "repeat_",
     "save_checkpoint",

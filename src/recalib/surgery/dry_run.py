@@ -14,8 +14,8 @@ from recalib.surgery.wrap import Position, without_wrappers
 def observed_channels(model: nn.Module, names: Iterable[str], position: Position) -> dict[str, int]:
     """C of the maps after or before the named modules.
 
-    The run is of a copy in evaluation mode on zeros of the size that timm's configuration of the model states, or of
-    224 x 224: the model keeps its mode, its buffers and the state of the random number generators.
+    The run is of a copy in evaluation mode on `example_input`. The model keeps its mode, its buffers and the state of
+    the random number generators.
 
     Raises:
         RecalibError: if the run fails, or there is no map (N, C, H, W) at one of the modules.
@@ -40,16 +40,28 @@ def _kind(x: Any) -> str:
     return str(tuple(x.shape)) if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
 
 
-def _run(model: nn.Module, subject: str) -> None:
+def example_input(model: nn.Module) -> torch.Tensor:
+    """Noise of the size that a network takes, in its precision and on its device; the same each time.
+
+    The size is what timm's configuration of the model states; else a batch of one, with the channels and dimensions of
+    the first convolution, and 224 pixels a side (64 in three dimensions, 1024 values in one).
+    """
     config = getattr(model, "pretrained_cfg", None) or {}
-    conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    size = config.get("input_size") or (3 if conv is None else conv.in_channels, 224, 224)
-    like = next(model.parameters(), torch.empty(0))
-    with torch.no_grad(), torch.random.fork_rng(devices=[like.device] if like.device.type == "cuda" else []):
+    conv = next((m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d))), None)
+    size = {nn.Conv1d: (1024,), nn.Conv3d: (64,) * 3}.get(type(conv), (224, 224))  # type: ignore[arg-type]
+    shape = config.get("input_size") or (3 if conv is None else conv.in_channels, *size)
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    return torch.randn((1, *shape), generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
+
+
+def _run(model: nn.Module, subject: str) -> None:
+    x = example_input(model)
+    with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         try:
-            model(torch.zeros(1, *size, device=like.device, dtype=like.dtype))
+            model(x)
         except Exception as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise RecalibError(
-                f"{subject}: not all of these modules state their channels, and a run on {(1, *size)} failed: {reason}"
+                f"{subject}: not all of these modules state their channels, and a run on {tuple(x.shape)} "
+                f"failed: {reason}"
             ) from error
