@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from recalib.deploy.deployed import Deployed, references, seal, set_graph, stays_whole, traced
 from recalib.deploy.forms import Form, form_by_rule, forms_of
-from recalib.deploy.graph import finish, simplify
+from recalib.deploy.graph import finish, shapes_of, simplify
 from recalib.deploy.rewrite import rewrite, work_in_place
 from recalib.deploy.sites import Site, Target, find_sites
 from recalib.errors import RecalibError, WorkFailed, unknown
@@ -150,27 +150,11 @@ def sites_of(graph: Deployed, *inputs: Any) -> list[Site]:
     Raises:
         WorkFailed: where the network does not run on it.
     """
-    shapes = _Shapes(graph, graph=graph.fx_graph)
     try:
-        with torch.no_grad():
-            shapes.run(*inputs)
+        shapes = shapes_of(graph, *inputs)
     except RuntimeError as error:
         raise _does_not_run(inputs[0], error) from None
-    return find_sites(graph, shapes.seen)
-
-
-class _Shapes(fx.Interpreter):
-    """Runs a graph and notes the shape of each map."""
-
-    def __init__(self, module: nn.Module, graph: fx.Graph | None) -> None:
-        super().__init__(module, graph=graph)
-        self.seen: dict[fx.Node, torch.Size] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            self.seen[n] = result.shape
-        return result
+    return find_sites(graph, shapes)
 
 
 Calls = dict[str, list[tuple[Any, ...] | str]]

@@ -38,6 +38,26 @@ def module_of(graph: Deployed, node: fx.Node) -> nn.Module | None:
     return None
 
 
+def shapes_of(graph: Deployed, *inputs: Any) -> dict[fx.Node, torch.Size]:
+    """Shape of every tensor that a graph makes of these inputs."""
+    run = _Shapes(graph, graph=graph.fx_graph)
+    with torch.no_grad():
+        run.run(*inputs)
+    return run.seen
+
+
+class _Shapes(fx.Interpreter):
+    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(module, graph=graph)
+        self.seen: dict[fx.Node, torch.Size] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor):
+            self.seen[n] = result.shape
+        return result
+
+
 def put_module(graph: Deployed, name: str, module: nn.Module) -> None:
     """Set the submodule of a dotted name."""
     parent, _, leaf = name.rpartition(".")

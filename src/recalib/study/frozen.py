@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from recalib import ops
 from recalib.attention import Attention
+from recalib.deploy.deployed import Deployed
 from recalib.deploy.graph import NORMS_BY_NAME, module_of
 from recalib.ops import Affine, Moments
 
@@ -101,13 +102,13 @@ class GateSums:
         return float(((whole - kept).clamp(min=0).sum() / whole.sum().clamp(min=1e-30)).sqrt())
 
 
-def carrier(graph: fx.GraphModule, node: fx.Node) -> str | None:
+def carrier(graph: Deployed, node: fx.Node) -> str | None:
     """Name of the norm or convolution that makes the map an attention module reads, for that module alone.
 
     A constant scale folds into it. None where there is no such layer: the constant would stay a multiplication.
     """
     source = node.all_input_nodes[0]
-    calls = [other for other in graph.graph.nodes if other.op == "call_module" and other.target == source.target]
+    calls = [other for other in graph.fx_graph.nodes if other.op == "call_module" and other.target == source.target]
     if source.op != "call_module" or len(source.users) > 1 or len(calls) > 1:
         return None
     return str(source.target) if _takes_scale(graph.get_submodule(str(source.target))) else None
@@ -132,9 +133,9 @@ def fold_(layer: nn.Module, affine: Affine) -> None:
             bias.copy_(bias.double() + affine.shift.to(bias.device, torch.float64))
 
 
-def gates_of(graph: fx.GraphModule) -> dict[str, fx.Node]:
+def gates_of(graph: Deployed) -> dict[str, fx.Node]:
     """The gates on moments in a graph: the node of each call, by the name of its module."""
-    nodes = [node for node in graph.graph.nodes if isinstance(module_of(graph, node), Attention)]
+    nodes = [node for node in graph.fx_graph.nodes if isinstance(module_of(graph, node), Attention)]
     return {str(node.target): node for node in nodes}
 
 

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recalib.deploy import deploy
-from recalib.deploy.graph import module_of, trace
+from recalib.deploy.deploy import deploy
+from recalib.deploy.graph import module_of, shapes_of, trace
 from recalib.runtimes import Settings, find_protocol, find_runtime
 from recalib.runtimes.timer import interleave, warm_up
 from recalib.study.frozen import gates_of
@@ -105,14 +105,11 @@ def _range(saved: NDArray[np.float64], statistic: Callable[..., NDArray[np.float
 
 def _shapes(model: nn.Module, example: Tensor) -> dict[str, tuple[int, ...]]:
     """Channels and pixels of the map that each gate reads."""
-    from torch.fx.passes.shape_prop import ShapeProp
-
     graph = trace(model)
-    with torch.no_grad():
-        ShapeProp(graph).propagate(example)
+    shapes = shapes_of(graph, example)
     found: dict[str, tuple[int, ...]] = {}
     for name, node in gates_of(graph).items():
-        shape = node.meta["tensor_meta"].shape
+        shape = shapes[node]
         gate = module_of(graph, node)
         found[name] = (int(shape[1]), int(shape[2] * shape[3]), hash(type(gate)))
     return found

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from recalib.deploy.deployed import Deployed
+
 Values = dict[fx.Node, Any]
 
 
@@ -15,9 +17,9 @@ class Walk(fx.Interpreter):
         graph: traced; its modules may be replaced meanwhile, its nodes not.
     """
 
-    def __init__(self, graph: fx.GraphModule) -> None:
-        super().__init__(graph)
-        self.nodes = list(graph.graph.nodes)
+    def __init__(self, graph: Deployed) -> None:
+        super().__init__(graph, graph=graph.fx_graph)
+        self.nodes = list(graph.fx_graph.nodes)
         self.place = {node: i for i, node in enumerate(self.nodes)}
         last = {node: max(map(self.place.__getitem__, node.users), default=-1) for node in self.nodes}
         self.last = last
