@@ -57,9 +57,16 @@ def test_any_shape(shape, layout):
 def test_splits_are_combined_exactly(layout, monkeypatch):
     monkeypatch.setattr(passes_triton, "_PROGRAMS_PER_PROCESSOR", 10**6)
     x = (torch.randn(1, 2, 90, 101) + 50).to(DEVICE).contiguous(memory_format=layout)
-    tile = passes_triton._Tile(x)
-    assert tile.splits == tile.tiles > 2
+    tile = passes_triton.Tile(x)
+    assert tile.splits == 16, "a power of two, so that some are empty"
+    assert tile.tiles in (9, 18)
     check_moments(passes_triton, x, torch.float32)
+
+
+def test_a_batch_that_fills_half_of_the_processor_is_not_split(monkeypatch):
+    monkeypatch.setattr(passes_triton, "processors", lambda _: 132)
+    maps = {n: torch.empty(n, 256, 56, 56).to(memory_format=torch.channels_last) for n in (1, 8, 256)}
+    assert [passes_triton.Tile(x).splits for x in maps.values()] == [16, 16, 1]
 
 
 def test_a_variance_survives_a_large_mean():

@@ -4,6 +4,10 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.autograd import forward_ad
+
+_modes = torch._C._len_torch_dispatch_stack
+_transforms = torch._C._functorch.peek_interpreter_stack
 
 
 def is_symbolic(x: object) -> bool:
@@ -13,12 +17,22 @@ def is_symbolic(x: object) -> bool:
 
 def is_captured(x: object) -> bool:
     """Whether what happens to x becomes a graph: symbolic trace, compile, export, JIT trace, ONNX."""
-    return is_symbolic(x) or torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return is_symbolic(x) or is_recorded()
+
+
+def is_recorded() -> bool:
+    """Whether what happens now becomes a graph: compile, export, JIT trace, ONNX."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def is_transformed() -> bool:
+    """Whether a dispatch mode, a function transform (vmap, grad) or forward-mode autograd is to see every operator."""
+    return _modes() > 0 or _transforms() is not None or forward_ad._current_level >= 0
 
 
 def may_overwrite() -> bool:
     """Whether maps that nobody else holds may be overwritten: no gradient wants them, and no graph has to show them."""
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing())
+    return not (torch.is_grad_enabled() or is_recorded())
 
 
 def is_observed(module: nn.Module) -> bool:

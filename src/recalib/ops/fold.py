@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recalib.ops import fold_torch
-from recalib.ops.passes import HAS_TRITON
+from recalib.ops import fold_torch, passes
 
 
 def normalize(
@@ -108,13 +107,8 @@ def _combine_backward(
     return _backend(scale).combine_backward(scale, shift, gate, d_scale, d_shift)
 
 
-def has_kernels(t: Tensor) -> bool:
-    """Whether there are Triton kernels for (N, C)-sized tensors where t lies."""
-    return t.device.type == "cuda" and HAS_TRITON
-
-
 def _backend(t: Tensor) -> ModuleType:
-    if not has_kernels(t):
+    if not passes.has_kernels(t):
         return fold_torch
     from recalib.ops import fold_triton
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recalib.ops.passes import HAS_TRITON
+from recalib.ops import passes
 from recalib.ops.passes_torch import spread
 
 
@@ -58,8 +58,7 @@ def _has_kernel(h: Tensor, weight: Tensor, residual: Tensor | None) -> bool:
     """Whether maps are rows of channels in one precision that has matrix units, with 32 bit offsets in an image."""
     maps = [h] if residual is None else [h, residual]
     return (
-        HAS_TRITON
-        and h.device.type == "cuda"
+        passes.has_kernels(h)
         and h.dtype == weight.dtype != torch.float64
         and max(h.shape[1], len(weight)) * h.shape[2:].numel() < 2**31
         and all(t.dtype == h.dtype and t.is_contiguous(memory_format=torch.channels_last) for t in maps)

@@ -106,9 +106,14 @@ def _differentiate(dm: Tensor, scale: Tensor, x: Tensor | None, stats: Tensor, d
     return backend_of(dm).differentiate(dm, scale, x, stats, d_stats)
 
 
+def has_kernels(t: Tensor) -> bool:
+    """Whether there are Triton kernels where t lies."""
+    return t.is_cuda and HAS_TRITON
+
+
 def backend_of(x: Tensor) -> ModuleType:
     """Triton on a GPU, where an image's offsets fit 32 bits; plain PyTorch everywhere else."""
-    if x.device.type != "cuda" or not HAS_TRITON or x.shape[1:].numel() >= 2**31:
+    if not has_kernels(x) or x.shape[1:].numel() >= 2**31:
         return passes_torch
     from recalib.ops import passes_triton  # imports triton, which takes its time
 

@@ -17,15 +17,16 @@ from torch import Tensor
 from recalib.ops import triton_kernels as kernels
 from recalib.ops.contract import wide
 
-_ACC = {torch.float32: tl.float32, torch.float64: tl.float64}
+ACC = {torch.float32: tl.float32, torch.float64: tl.float64}
 _WARPS = 4
-_OPTIONS = {"num_warps": _WARPS, "enable_fp_fusion": True}
+OPTIONS = {"num_warps": _WARPS, "enable_fp_fusion": True}
 _PROGRAMS_PER_PROCESSOR = 8  # programs of 4 warps that keep one streaming multiprocessor busy
+_MOST_SPLITS = 16  # parts of a map that are combined in one tile, without a loop
 
 
 def moments(x: Tensor, order: int) -> Tensor:
     """Mean and centred variance of each channel of each image; see `recalib.ops.passes.moments`."""
-    tile = _Tile(x)
+    tile = Tile(x)
     stats = x.new_empty((order, *x.shape[:2]), dtype=wide(x.dtype))
     if stats.numel() == 0:
         return stats
@@ -36,8 +37,8 @@ def moments(x: Tensor, order: int) -> Tensor:
     tile.launch(kernels.moments, tile.splits, x, parts, len(x), ORDER=order, SPLITS=tile.splits)
     count = stats[0].numel()
     with torch.cuda.device_of(x):
-        kernels.combine[(triton.cdiv(count, 256),)](
-            parts, stats, count, tile.positions, SPLITS=tile.splits, BP=tile.bp, ORDER=order, B=256, **_OPTIONS
+        kernels.combine[(triton.cdiv(count, 64),)](
+            parts, stats, count, tile.positions, SPLITS=tile.splits, BP=tile.bp, ORDER=order, B=64, **OPTIONS
         )
     return stats
 
@@ -46,10 +47,10 @@ def integrate(
     x: Tensor, centre: Tensor | None, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None, relu: bool
 ) -> Tensor:
     """``act(scale * (x - centre) + shift + residual)``; see `recalib.ops.passes.integrate`."""
-    tile = _Tile(x)
+    tile = Tile(x)
     y = torch.empty_like(x)
     operands = (x, _dense(centre), _dense(scale), _dense(shift), residual, y)
-    tile.launch(kernels.integrate, tile.tiles, *operands, ACC=_ACC[wide(x.dtype)], RELU=relu, SPLITS=tile.tiles)
+    tile.launch(kernels.integrate, tile.tiles, *operands, ACC=ACC[wide(x.dtype)], RELU=relu, SPLITS=tile.tiles)
     return y
 
 
@@ -57,7 +58,7 @@ def mask_and_reduce(
     dy: Tensor, y: Tensor | None, x: Tensor | None, centre: Tensor | None, sums: bool
 ) -> tuple[Tensor, Tensor]:
     """Gradient before the ReLU, and its sums; see `recalib.ops.passes.mask_and_reduce`."""
-    tile = _Tile(dy)
+    tile = Tile(dy)
     order = 1 + (x is not None) if sums else 0
     splits = tile.splits if sums else tile.tiles
     dm = None if y is None else torch.empty_like(dy)
@@ -69,16 +70,14 @@ def mask_and_reduce(
 
 def differentiate(dm: Tensor, scale: Tensor, x: Tensor | None, stats: Tensor, d_stats: Tensor) -> Tensor:
     """Gradient of the map; see `recalib.ops.passes.differentiate`."""
-    tile = _Tile(dm)
+    tile = Tile(dm)
     dx = torch.empty_like(dm)
     operands = (dm, _dense(scale), x, stats, _dense(d_stats), dx, len(dm))
-    tile.launch(
-        kernels.differentiate, tile.tiles, *operands, ACC=_ACC[stats.dtype], ORDER=len(stats), SPLITS=tile.tiles
-    )
+    tile.launch(kernels.differentiate, tile.tiles, *operands, ACC=ACC[stats.dtype], ORDER=len(stats), SPLITS=tile.tiles)
     return dx
 
 
-class _Tile:
+class Tile:
     """How a map is cut, from its shape, layout and device alone.
 
     A tile gives each of 128 threads four accesses of 16 bytes, or eight single values where rows are not aligned. It
@@ -88,43 +87,51 @@ class _Tile:
 
     def __init__(self, x: Tensor) -> None:
         _, channels, h, w = x.shape
-        self.x, self.positions = x, h * w
+        self.x, self.channels, self.positions = x, channels, h * w
         self.channels_last = not x.is_contiguous()
         vector = min(16 // x.element_size(), _unit(channels if self.channels_last else self.positions))
-        size = max(4 * vector, 8) * 32 * _WARPS
-        if self.channels_last:
-            self.bc = min(64, triton.next_power_of_2(channels))
-            self.bp = min(size // self.bc, triton.next_power_of_2(self.positions))
-        else:
-            self.bp = min(size, triton.next_power_of_2(self.positions))
-            self.bc = min(size // self.bp, triton.next_power_of_2(channels))
+        self.values = max(4 * vector, 8) * 32 * _WARPS
+        self.bc, self.bp = self._cut(64)
         self.programs = len(x) * triton.cdiv(channels, self.bc)
         self.tiles = triton.cdiv(self.positions, self.bp)
+        self.wanted = _PROGRAMS_PER_PROCESSOR * processors(x.device)
+
+    def _cut(self, most: int) -> tuple[int, int]:
+        """Channels and positions of a tile; channels_last has at most so many channels."""
+        c, p = triton.next_power_of_2(self.channels), triton.next_power_of_2(self.positions)
+        if self.channels_last:
+            bc = min(most, c)
+            return bc, min(self.values // bc, p)
+        bp = min(self.values, p)
+        return min(self.values // bp, c), bp
+
+    def narrow(self) -> tuple[int, int]:
+        """The same for programs that go through a whole image: fewer channels, but whole sectors of 32 bytes."""
+        return self._cut(32 // self.x.element_size())
 
     @property
     def splits(self) -> int:
-        """Parts of the positions in a reduction: one, or as many as it takes to fill the processor."""
-        wanted = _PROGRAMS_PER_PROCESSOR * processors(self.x.device)
-        return min(self.tiles, triton.next_power_of_2(triton.cdiv(wanted, max(self.programs, 1))))
+        """Parts of the positions in a reduction: as many as fill the processor, a power of two; one where half is full.
+
+        A part may be empty. More than `_MOST_SPLITS` would cost more to combine than they save.
+        """
+        most = min(self.wanted // max(self.programs, 1), _MOST_SPLITS)
+        return min(triton.next_power_of_2(self.tiles), 1 << max(most.bit_length() - 1, 0))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Channels and positions as kernels take them: a multiple of a unit."""
+        c_unit, p_unit = _unit(self.channels), _unit(self.positions)
+        units = {"c_units": self.channels // c_unit, "p_units": self.positions // p_unit}
+        return units | {"C_UNIT": c_unit, "P_UNIT": p_unit}
 
     def launch(self, kernel: Any, parts: int, *operands: Any, **constants: Any) -> None:
         """Run a kernel on all tiles, its operands followed by the sizes and the cut."""
         if self.programs == 0:
             return
-        channels = self.x.shape[1]
-        c_unit, p_unit = _unit(channels), _unit(self.positions)
         cut = {"CHANNELS_LAST": self.channels_last, "BC": self.bc, "BP": self.bp}
         with torch.cuda.device_of(self.x):
-            kernel[(self.programs * parts,)](
-                *operands,
-                channels // c_unit,
-                self.positions // p_unit,
-                C_UNIT=c_unit,
-                P_UNIT=p_unit,
-                **cut,
-                **constants,
-                **_OPTIONS,
-            )
+            kernel[(self.programs * parts,)](*operands, **self.sizes, **cut, **constants, **OPTIONS)
 
 
 def _unit(size: int) -> int:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from recalib.errors import RecalibError
-from recalib.ops.capture import is_captured, is_observed, is_symbolic
+from recalib.ops import passes, plans
+from recalib.ops.capture import is_captured, is_observed, is_recorded, is_symbolic
 from recalib.ops.contract import GateOnMoments, ask, is_gate
 from recalib.ops.norm import is_affine, is_synchronized, uses_batch_statistics
-from recalib.ops.passes import HAS_TRITON
 from recalib.ops.reference import compose, integrate, moments
 from recalib.ops.tail import tail
 
@@ -51,6 +51,10 @@ def recalibrate(
     norm = None if isinstance(norm, nn.Identity) else norm
     if is_symbolic(x):
         return compose(x, norm, attention, residual, relu)
+    if passes.has_kernels(x) and not is_recorded():
+        y = plans.recall(x, norm, attention, residual, relu)
+        if y is not None:
+            return y
     _check(x, norm, attention, residual)
     synchronized = is_synchronized(norm)
     if (synchronized or _pays(x, attention)) and _fuses(x, norm, attention, residual):
@@ -62,6 +66,10 @@ def recalibrate(
 
 def attend(x: Tensor, gate: GateOnMoments) -> Tensor:
     """A gate on moments applied to a map x (N, C, H, W), and nothing else: what a gate's own forward is."""
+    if passes.has_kernels(x) and not is_recorded():
+        y = plans.recall(x, None, cast("nn.Module", gate), None, False)
+        if y is not None:
+            return y
     _check(x, None, gate, None)
     if _pays(x, gate) and x.numel() > 0:
         return _tail(x, None, gate, None, False)
@@ -69,12 +77,15 @@ def attend(x: Tensor, gate: GateOnMoments) -> Tensor:
 
 
 def _tail(x: Tensor, norm: nn.Module | None, gate: GateOnMoments | None, residual: Tensor | None, relu: bool) -> Tensor:
-    """`tail`; where it fails because a module is on another device, with an error that says so.
+    """A plan's launches, or `tail`; where that fails because a module is on another device, an error that says so.
 
     Devices are compared after a failure only: in every call it would cost a GPU more than a launch.
     """
     if torch.compiler.is_compiling():  # a compiler that has to leave the graph in a gate cannot do so inside of a try
         return tail(x, norm, gate, residual, relu)
+    planned = plans.first(x, norm, cast("nn.Module | None", gate), residual, relu)
+    if planned is not None:
+        return planned
     try:
         return tail(x, norm, gate, residual, relu)
     except Exception:
@@ -111,15 +122,14 @@ def _pays(x: Tensor, attention: object) -> bool:
       batch norm has the lower fixed cost, and half precision runs on native kernels that convert as they read. In
       inference torch's own operators, overwriting what they can, are as fast.
     """
-    device = x.device.type
-    if device == "cuda":
+    if passes.has_kernels(x):
         compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting() and torch.is_grad_enabled()
         in_range = x.shape[0] * x.shape[1] < 2**30  # offsets of (2, N, C) have 32 bits in the kernels
-        return HAS_TRITON and in_range and (compiled or not is_captured(x))
+        return in_range and (compiled or not is_captured(x))
     return (  # on a CPU in the order of what costs least to ask
         attention is not None
         and torch.is_grad_enabled()
-        and device == "cpu"
+        and x.device.type == "cpu"
         and not is_captured(x)
         and x.numel() >= _worthwhile(x, attention) * torch.get_num_threads()
         and x.dtype in (torch.float32, torch.float64)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from recalib.ops import gates, passes
+from recalib.ops import passes
 from recalib.ops.contract import Affine, GateOnMoments, Moments, ask
 from recalib.ops.fold import combine
 from recalib.ops.norm import normalized, uses_batch_statistics
@@ -26,9 +26,6 @@ def tail(x: Tensor, norm: nn.Module | None, gate: GateOnMoments | None, residual
     order = 0 if gate is None else 1 + gate.needs_variance
     stats, link = passes.moments(x, 2 if uses_batch_statistics(norm) else order)
     with torch.autocast(x.device.type, enabled=False):
-        whole = gates.in_one_kernel(gate, norm, stats, size)
-        if whole is not None:
-            return passes.integrate(x, link, *whole, residual, relu)
         if norm is None:
             scale, shift = _answer(gate, stats, size)
             return passes.integrate(x, link, None, scale, shift, residual, relu)
