@@ -21,7 +21,8 @@ def unknown(kind: str, value: object, valid: Iterable[str]) -> RecalibError:
         valid: the names that exist.
     """
     names = sorted(set(valid))
-    near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
+    lower = {name.lower(): name for name in names}
+    near = [lower[name] for name in difflib.get_close_matches(str(value).lower(), lower, n=3, cutoff=0.5)]
     more = " and more" if len(names) > 20 else ""
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names[:20])}{more}"
     return RecalibError(f"unknown {kind} {value!r}; {hint}")

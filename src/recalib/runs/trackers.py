@@ -162,9 +162,10 @@ def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Rows of a run's metrics.jsonl, oldest first; none where it has not begun."""
+    """Rows of a run's metrics.jsonl, oldest first; none where it has not begun. A line cut short by a kill is none."""
     file = folder / METRICS
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines if _step(line) < float("inf")]
 
 
 def _step(line: str) -> float:

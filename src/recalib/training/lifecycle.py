@@ -1,6 +1,6 @@
 """A run from its folder to its result: started, checkpointed, stopped, resumed, rolled back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from recalib.training.processes import launched
 from recalib.training.trainer import NotFiniteError, Trainer
 
 CHECK_EVERY = 10  # steps between looks at the loss and at the other processes' signals: both wait for the device
+
+GoesOn = Callable[[Mapping[str, Any]], bool]  # an epoch's metrics -> whether there shall be another
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,13 @@ class Outcome:
     first: bool
 
 
-def run(job: Job, *, resume: bool = False) -> Outcome:
+def run(job: Job, *, resume: bool = False, goes_on: GoesOn | None = None) -> Outcome:
     """Train as a job of any task says, to its end or until asked to stop.
 
     Args:
         job: recipe, data, folder, devices: a `ClassificationJob`, `DetectionJob` or `SegmentationJob`.
         resume: go on from the run's last checkpoint, where it has one.
+        goes_on: asked after each epoch with its metrics; where it says no, the run is stopped there.
 
     Raises:
         RecalibError: for anything wrong with the job, its data or its folder, before training starts.
@@ -59,7 +62,7 @@ def run(job: Job, *, resume: bool = False) -> Outcome:
     begun = fabric.broadcast(begin)
     if begun:
         trainer.restore(folder.load())
-    return _Run(job, trainer, folder, trainer.steps_done if begun else None).go()
+    return _Run(job, trainer, folder, trainer.steps_done if begun else None, goes_on).go()
 
 
 class _Run:
@@ -70,11 +73,14 @@ class _Run:
         trainer: how far it has come.
         folder: where.
         resumed: the step it goes on from, None for one that begins.
+        goes_on: asked after each epoch, in the first process.
     """
 
-    def __init__(self, job: Job, trainer: Trainer, folder: RunFolder, resumed: int | None) -> None:
+    def __init__(
+        self, job: Job, trainer: Trainer, folder: RunFolder, resumed: int | None, goes_on: GoesOn | None = None
+    ) -> None:
         self.job, self.trainer, self.task, self.folder = job, trainer, trainer.task, folder
-        self.resumed = resumed
+        self.resumed, self.goes_on = resumed, goes_on
         self.first = trainer.fabric.is_global_zero  # the process that writes and speaks
         self.trackers = open_trackers(job.track, folder.path, job.config(), resumed) if self.first else []
 
@@ -124,7 +130,8 @@ class _Run:
                 progress.advance(images)
                 if self._pause(stop):
                     return False
-            self._finish_epoch(progress)
+            if not self._finish_epoch(progress):
+                return False
         return True
 
     def _pause(self, stop: StopRequest) -> bool:
@@ -139,7 +146,8 @@ class _Run:
             self._save()
         return stops
 
-    def _finish_epoch(self, progress: Progress) -> None:
+    def _finish_epoch(self, progress: Progress) -> bool:
+        """Evaluate, write and save; whether there shall be another epoch."""
         trainer, rate = self.trainer, progress.rate()
         metrics = trainer.finish_epoch()
         metrics["images_per_second"] = rate
@@ -154,6 +162,7 @@ class _Run:
         self._log(metrics)  # before the checkpoint: rows after it are made again
         self._save()
         progress.say(self.task.line(metrics))
+        return not trainer.agree(self.first and self.goes_on is not None and not self.goes_on(metrics))
 
     def _write(self, name: str, metrics: Mapping[str, Any]) -> None:
         self.task.write(self.trainer.evaluated, self.folder.path / f"{name}.safetensors", metrics)
@@ -206,7 +215,7 @@ class _Run:
         if metrics.get("unreadable"):
             names = metrics["unreadable"]
             print(f"{len(names)} images could not be read and were replaced: {', '.join(names[:10])}")
-        name = stop.received.name if stop.received else "another process"
+        name = stop.received.name if stop.received else "its caller" if self.goes_on else "another process"
         stopped = (
             f"stopped by {name} at epoch {trainer.epoch}, step {trainer.step}; "
             f"go on with: recalib {self.job.command} --config {path / 'config.json'} --resume"
