@@ -2,11 +2,10 @@
 
 import copy
 import gc
+import os
 import weakref
-from dataclasses import replace
 from pathlib import Path
 
-import onnx
 import onnxruntime as ort
 import openvino
 import pytest
@@ -19,8 +18,6 @@ from recalib.runtimes.base import not_installed
 from recalib.runtimes.compile import with_own_code
 from recalib.runtimes.export import to_onnx
 from recalib.runtimes.onnxruntime import CUDA, TENSORRT, OnnxSession
-from recalib.runtimes.quantize import onnx_in
-from recalib.runtimes.samples import Samples
 
 
 def network():
@@ -113,33 +110,6 @@ def test_onnx_runtimes_engines_are_kept_apart_by_the_whole_network(tmp_path, mon
     assert {Path(a).parent, Path(b).parent} == {tmp_path / "onnxruntime-tensorrt"}
 
 
-@pytest.mark.parametrize("name", [name for name in HERE if name.startswith(("onnx", "openvino"))])
-def test_int8_is_near_the_network_but_not_it(name):
-    model = network()
-    assert 1e-4 < error(find_runtime(name).prepare(model, IMAGES, settings("int8")), model) < 0.05
-
-
-def test_int8_takes_its_scales_from_the_samples():
-    model = network()
-    tiny = Samples(IMAGES / 100, IMAGES, "images of another range")  # everything saturates
-    off = replace(settings("int8"), samples=tiny)
-    for name in ("onnxruntime", "openvino"):
-        assert error(find_runtime(name).prepare(model, IMAGES, off), model) > 0.1
-
-
-def test_what_tensorrt_is_given_is_symmetric_and_holds_no_int32():
-    proto = onnx.load_from_string(onnx_in(network(), IMAGES, settings("int8"), "int8"))
-    constants = {one.name: onnx.numpy_helper.to_array(one) for one in proto.graph.initializer}
-    pairs = [node for node in proto.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
-    assert pairs
-    for node in pairs:
-        zero = constants[node.input[2]]
-        assert zero.dtype == "int8"
-        assert not zero.any()
-    kernels = [node for node in pairs if constants[node.input[1]].shape == (8,)]  # a scale an output channel
-    assert len(kernels) == 2
-
-
 @pytest.mark.parametrize(("name", "have"), [("eager", "fp32, bf16, fp16"), ("onnxruntime", "fp32, int8")])
 def test_tf32_on_a_cpu_is_refused_in_a_line(name, have):
     with pytest.raises(Unsupported, match=f"has no tf32 on this cpu; it has {have}"):
@@ -197,6 +167,7 @@ def test_onnx_runtime_refuses_half_precision_on_a_cpu():
         find_runtime("onnxruntime").prepare(network(), IMAGES, settings("bf16"))
 
 
+@pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" in os.environ, reason="OpenVINO offers bf16 where this forbids it, and fails")
 @pytest.mark.skipif("BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="no bf16")
 def test_openvino_computes_in_bf16_only_where_it_is_asked_to():
     model = network()
