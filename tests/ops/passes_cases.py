@@ -10,8 +10,8 @@ def spread(t):
     return t.double()[..., None, None]
 
 
-def check(backend, shape, dtype, layout, device="cpu", mean=1.0):
-    """All passes of a backend, with and without each optional operand."""
+def check(backend, shape, dtype, layout, device="cpu", mean=1.0, optional=True):
+    """All passes of a backend, with and, unless ``optional`` is false, without each optional operand."""
     generator = torch.Generator().manual_seed(sum(shape))
 
     def draw(*size, at=0.0):
@@ -24,6 +24,11 @@ def check(backend, shape, dtype, layout, device="cpu", mean=1.0):
     x, r, dy, y = draw_map(mean), draw_map(), draw_map(), draw_map().relu()
     c, s, t = (draw(*size).to(wide) for size in (shape[1:2], shape[:2], shape[:2]))
     check_moments(backend, x, wide)
+    if not optional:
+        check_integrate(backend, x, c, s, t, r, True)
+        check_mask_and_reduce(backend, dy, y, x, c, True)
+        check_differentiate(backend, dy, s, x, draw(2, *shape[:2]).to(wide))
+        return
     for operands in ((c, s, t, r), (None, s, None, None), (None, None, t, r), (c, s, None, r), (None, None, None, r)):
         for relu in (True, False):
             check_integrate(backend, x, *operands, relu)
