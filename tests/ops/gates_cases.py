@@ -124,7 +124,7 @@ def test_any_shape(name, shape, with_norm, relu):
 
 @pytest.mark.parametrize("name", ["gct", "se", "multi_se"])
 def test_a_site_of_many_tiles(name):
-    check(name, (1, 560 if INTERPRETED else 2048, 1, 2))  # 35 hidden channels of SE, tiles are of 32; the widest has 128
+    check(name, (1, 560 if INTERPRETED else 2048, 1, 2))  # 35 hidden channels of SE: tiles are of 32
 
 
 @every_gate
