@@ -140,7 +140,7 @@ def test_maps_in_many_shapes_do_not_fill_the_memory(driver, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore::torch.jit.TracerWarning")
 def test_a_graph_that_is_recorded_holds_plain_modules(driver):
-    gate, norm = gate_of("se", 16), nn.BatchNorm2d(16).eval()
+    gate, norm = gate_of("se", 16), nn.BatchNorm2d(16).eval().requires_grad_(False)
     x, r = maps(2, 16, 3, 3, dtype=torch.float32)
     with torch.no_grad():
         recalibrate(x, norm, gate, r)  # there is a plan
