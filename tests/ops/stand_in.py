@@ -25,10 +25,11 @@ class StandIn:
 
     Attributes:
         launches: what was launched, where `records`.
+        cubins: name and machine code of every kernel that was loaded to be launched.
     """
 
     def __init__(self, records=True):
-        self.records, self.launches = records, []
+        self.records, self.launches, self.cubins = records, [], []
         self.utils = self
 
     def get_current_device(self):
@@ -44,6 +45,7 @@ class StandIn:
         return {"max_shared_mem": 232448, "multiprocessor_count": PROCESSORS}
 
     def load_binary(self, name, kernel, shared, device):
+        self.cubins.append((name, kernel))
         return kernel, 1, 0, 0, 1024
 
     def unload_module(self, module):
@@ -71,10 +73,10 @@ class Resources(NamedTuple):
     local: int
 
 
-def resources(compiled, folder: Path) -> Resources:
-    """What a compiled kernel takes of a processor, as the assembler tells."""
-    cubin = folder / f"{compiled.hash}.cubin"
-    cubin.write_bytes(compiled.asm["cubin"])
+def resources(machine_code: bytes, folder: Path) -> Resources:
+    """What a kernel takes of a processor: registers a thread, and bytes of what does not fit into them."""
+    cubin = folder / "kernel.cubin"
+    cubin.write_bytes(machine_code)
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     told = subprocess.run([tool, "--dump-resource-usage", cubin], capture_output=True, text=True, check=True).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)", told)
