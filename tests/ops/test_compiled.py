@@ -12,7 +12,7 @@ import triton
 from tests.ops.stand_in import PROCESSORS, StandIn, resources
 
 from recalib import create_attention
-from recalib.ops import fold_triton, gemm_triton, passes, passes_triton, plans_triton
+from recalib.ops import fold_triton, gates_triton, gemm_triton, passes, passes_triton, plans_triton, triton_kernels
 
 SITES = {256: 56, 512: 28, 1024: 14, 2048: 7}  # channels and sides of the tails of a ResNet-50
 NARROW = {24: 28, 96: 14, 16: 32}  # of a MobileNetV2 and of a CIFAR ResNet
@@ -28,6 +28,10 @@ def driver(monkeypatch, tmp_path):
     for module in (passes_triton, gemm_triton):
         monkeypatch.setattr(module, "processors", lambda _: PROCESSORS)
     monkeypatch.setattr(triton.runtime.driver, "_active", driver)
+    for module in (triton_kernels, gates_triton, fold_triton, gemm_triton):
+        for kernel in vars(module).values():
+            if isinstance(kernel, triton.JITFunction):
+                kernel.device_caches.clear()  # of earlier tests, whose kernels were loaded into another stand-in
     yield driver
     names = set()
     for name, machine_code in driver.cubins:
