@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,3 +108,18 @@ def test_seeds_run_side_by_side_and_make_a_table(command, tmp_path, capsys):
         for seed in (0, 1)
     ]
     assert row["top1"] == pytest.approx(sum(ends) / 2)
+
+
+def test_a_killed_worker_is_named_in_one_line_that_says_how_to_go_on(command, tmp_path):
+    running = process(command("run", "--epochs", "500", "--devices", "2"))
+    rows, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 200
+    while not (rows.exists() and rows.read_text()) and time.monotonic() < deadline and running.poll() is None:
+        time.sleep(0.05)
+    (worker,) = map(int, Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split())
+    os.kill(worker, signal.SIGKILL)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 1, out + err
+    lines = [line for line in err.splitlines() if line.startswith("recalib:")]
+    on = f"go on with: recalib train --config {tmp_path}/run/config.json --resume"
+    assert lines == [f"recalib: process 1 of 2 (pid {worker}, ended by signal 9) died; {on}"]
+    assert "Traceback" not in err

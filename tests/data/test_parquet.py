@@ -84,7 +84,7 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path, monkeypatch):
 
 
 def test_a_limit_is_spread_over_the_rows(roots):
-    assert read_folder(roots[1], train=True, limit=4).labels == (0, 0, 1, 1)
+    assert read_folder(roots[1], train=True).first(4).labels == (0, 0, 1, 1)
 
 
 def test_folders_without_shards_have_none(roots):

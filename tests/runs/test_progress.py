@@ -1,5 +1,8 @@
+import re
+
 import pytest
 
+from recalib.runs import progress as module
 from recalib.runs.progress import Progress
 
 
@@ -24,6 +27,20 @@ def test_a_terminal_sees_what_is_done_the_throughput_and_the_time_left(monkeypat
 def test_elsewhere_only_what_is_said_is_printed(capsys):
     show()
     assert capsys.readouterr().out == "epoch 0: [top-1]\n"
+
+
+def test_elsewhere_a_line_a_minute_tells_how_far_it_is(monkeypatch, capsys):
+    now = iter(range(0, 10_000, 5))
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(now))
+    with Progress(400, 100, shown=True, epoch=200) as progress:
+        for _ in range(5):
+            progress.advance(10)
+            progress.tell(lambda: 1.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert len(lines) < 5
+    left = r"left: \d:\d\d:\d\d of the epoch, \d:\d\d:\d\d of the run"
+    assert re.fullmatch(rf"epoch 0, \d+ %: loss 1\.5000, \d\.\d images/s; {left}", lines[0])
 
 
 def test_other_processes_are_silent(capsys):

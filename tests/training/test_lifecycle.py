@@ -1,7 +1,9 @@
 """The promises of a run of any task: repeatable, resumable to the bit, polite to signals, careful with the disk."""
 
 import os
+import re
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from tests.jobs import assert_same, result_of, run_in_process
 
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import read_config, read_metrics, read_state
+from recalib.runs.folder import read_facts
 from recalib.surgery.checkpoints.checkpoint import understand
 from recalib.surgery.checkpoints.files import read
 from recalib.training.lifecycle import run
@@ -199,3 +202,97 @@ def test_a_device_that_is_not_there_is_named(make_job):
 def test_a_precision_that_the_device_does_not_train_in_is_refused(make_job):
     with pytest.raises(RecalibError, match="precision '16-mixed': a CPU does not train in it; --precision bf16-mixed"):
         run(make_job(precision="16-mixed"))
+
+
+def test_two_processes_do_not_write_one_folder(make_job, processes):
+    job = make_job(epochs=200)
+    first = processes.Process(target=run_in_process, args=(job,))
+    first.start()
+    while not (job.folder / "last.pt").exists() and first.is_alive():
+        time.sleep(0.01)
+    with pytest.raises(RecalibError, match=f"is being written by process {first.pid} on "):
+        run(job, resume=True)
+    first.kill()
+    first.join()
+    with pytest.raises(RecalibError, match="begun with other settings: momentum"):  # it is not locked any longer
+        run(replace(job, recipe=replace(job.recipe, momentum=0.5)), resume=True)
+
+
+def test_a_run_says_what_it_is_before_the_first_step_and_what_came_of_it_at_the_end(make_job, capsys):
+    job = make_job(epochs=1, limit=4, eval_limit=1, attention="se", batch=2)
+    run(replace(job, preset={"classification": "cifar-paper", "detection": "coco-1x"}[job.task]))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "device: cpu, 1 process, 32-true"
+    there = {"classification": ("50,000", "10,000", 10), "detection": ("6", "2", 2)}[job.task]
+    assert "4 training images (of {}), 1 test images (of {}), {} classes".format(*there) in said[1]
+    assert re.fullmatch(rf"network: {job.recipe.model} with se, [\d,]+ parameters", said[2])
+    assert "epochs 1 (not " in said[3]
+    assert "batch 2 (not " in said[3]
+    assert said[4] == f"folder: {job.folder}, seed 0"
+    end = "\n".join(said[5:])
+    assert re.search(r"finished in 0 min \d+ s, 1 epochs: (top-1|AP|no AP)", end)
+    assert f"note: trained on 4 of {there[0]} images" in end
+    assert f"note: evaluated on 1 of {there[1]} images" in end
+    assert f"next: {job.next_command()}" in end
+    assert read_facts(job.folder)["train_images"] == 4
+    assert read_facts(job.folder)["parameters"] > 1000
+
+
+def test_going_on_says_from_where_and_a_finished_run_says_so(make_job, capsys):
+    job = make_job(epochs=2)
+    run(job)
+    longer = {**read_state(job.folder / "last.pt"), "epoch": 1}
+    torch.save(longer, job.folder / "last.pt")
+    capsys.readouterr()
+    run(job, resume=True)
+    assert "going on from epoch 1 of 2, step 0" in capsys.readouterr().out
+    run(job, resume=True)
+    said = capsys.readouterr().out
+    assert "was finished before, 2 epochs: " in said
+    assert "epoch 1: train loss" not in said
+
+
+def test_rows_of_steps_stand_between_those_of_epochs(make_job):
+    job = make_job(epochs=1, log_every=1, batch=2, limit=6)
+    outcome = run(job)
+    *steps, epoch = read_metrics(job.folder)
+    assert [(row["step"], row["epoch"]) for row in steps] == [(1, 0), (2, 0)]
+    assert all(row["step_loss"] > 0 for row in steps)
+    last = 3 * epoch["train_loss"] - sum(row["step_loss"] for row in steps)
+    assert last == pytest.approx(read_losses(job)[2], rel=1e-5)
+    assert outcome.metrics == {**epoch}
+
+
+def read_losses(job):
+    """The loss of every step, by a run of its own."""
+    seen, original = [], Trainer._count
+
+    def counted(self, loss, figures, size):
+        seen.append(float(loss.detach()))
+        original(self, loss, figures, size)
+
+    Trainer._count = counted
+    try:
+        run(replace(job, name="again"))
+    finally:
+        Trainer._count = original
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"options": ("kernel_size=5",)}, "kernel_size=5: belongs to an attention module; name one with --attention"),
+        ({"identity": True}, "identity: belongs to an attention module; name one with --attention"),
+        ({"warmup": 5, "warmup_epochs": 1.0}, "warmup 5 and warmup_epochs 1: give one of the two"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(make_job, changes, message):
+    with pytest.raises(RecalibError, match=re.escape(message)):
+        make_job(**changes)
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(make_job, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkFailed, match=r"file/run cannot be made: Not a directory"):
+        run(replace(make_job(), out=tmp_path / "file"))

@@ -1,7 +1,7 @@
 """The data of a job: training and test batches on its device, checked before training starts."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -45,12 +45,16 @@ class TestBatches(Protocol):
 
 @dataclass(frozen=True)
 class Feeds:
-    """Training and test batches, the classes they are of, and training images that were set aside, if any."""
+    """Training and test batches, the classes they are of, and training images that were set aside, if any.
+
+    Counts are of images, as `recalib.training.task.Task.facts` has them.
+    """
 
     train: Feed
     test: TestBatches
     classes: tuple[str, ...]
     aside: TestBatches | None = None
+    counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def unreadable(self) -> list[str]:
@@ -98,41 +102,48 @@ def open_feeds(
     Raises:
         RecalibError: naming the file that is missing, truncated or mislabelled.
     """
-    test, classes = open_test(data, recipe, device, share, workers)
     common: dict[str, Any] = {
         "device": device, "seed": recipe.seed, "drop_last": recipe.drop_last, "share": share, "repeat": recipe.repeat,
     }  # fmt: skip
-    kind = normalization(recipe.normalization or "")
+    kind, whole, tested = normalization(recipe.normalization or ""), *_halves(data, recipe)
+    kept, held = whole.first(recipe.limit).split(recipe.holdout)
+    shown = tested.first(recipe.test_images)
     train: Feed
-    aside: TestBatches
-    if recipe.dataset != "imagenet":
+    if isinstance(kept, Images):
         if reader == "dali":
             raise RecalibError("--reader dali reads folders of images; CIFAR stays on the device as it is")
-        images = read_cifar(data, recipe.dataset or "cifar10", train=True).first(recipe.limit)
-        images, held = images.split(recipe.holdout)
-        train, aside = ResidentTrain(images, kind, recipe.batch, **common), _resident_test(held, kind, device, share)
+        train = ResidentTrain(kept, kind, recipe.batch, **common)
     else:
-        folder, held_folder = _train_folder(data, recipe, classes)
-        aside = _folder_test(held_folder, kind, recipe, device, share, workers)
         common |= {"size": recipe.image_size, "workers": workers}
         if reader == "dali":
-            train = DaliTrain(folder, kind, recipe.batch, **common)
+            train = DaliTrain(kept, kind, recipe.batch, **common)
         else:
-            train = FolderTrain(folder, kind, recipe.batch, **common, strict=strict)
+            train = FolderTrain(kept, kind, recipe.batch, **common, strict=strict)
     if len(train) == 0 or recipe.batch < share[1]:
         raise RecalibError(f"batch {recipe.batch}: gives {share[1]} processes no whole batch of the training images")
-    if recipe.holdout and len(aside) == 0:
+    if recipe.holdout and not len(held):
         raise RecalibError(f"holdout {recipe.holdout}: sets no training image aside")
-    return Feeds(train, test, classes, aside if recipe.holdout else None)
+    test, aside = (_test_batches(each, kind, recipe, device, share, workers) for each in (shown, held))
+    counts = {
+        "train_images": len(kept), "train_images_there": len(whole), "aside_images": len(held),
+        "test_images": len(shown), "test_images_there": len(tested),
+    }  # fmt: skip
+    return Feeds(train, test, tested.classes, aside if recipe.holdout else None, counts)
 
 
-def _train_folder(data: Path, recipe: ClassificationRecipe, classes: tuple[str, ...]) -> tuple[Folder, Folder]:
-    """Training images, and those set aside."""
-    folder = read_folder(data, train=True, limit=recipe.limit)
-    if folder.classes != classes:
-        differ = ", ".join(sorted({*folder.classes} ^ {*classes})[:5])
+def _halves(data: Path, recipe: ClassificationRecipe) -> tuple[Images | Folder, Images | Folder]:
+    """All training and test images."""
+    train, test = (_half(data, recipe, train=train) for train in (True, False))
+    if train.classes != test.classes:
+        differ = ", ".join(sorted({*train.classes} ^ {*test.classes})[:5]) or "their order"
         raise RecalibError(f"{data}/train and val have different classes: {differ} is in one only")
-    return folder.split(recipe.holdout)
+    return train, test
+
+
+def _half(data: Path, recipe: ClassificationRecipe, *, train: bool) -> Images | Folder:
+    if recipe.dataset == "imagenet":
+        return read_folder(data, train=train)
+    return read_cifar(data, recipe.dataset or "cifar10", train=train)
 
 
 def open_test(
@@ -143,19 +154,15 @@ def open_test(
     Raises:
         RecalibError: naming the file that is missing, truncated or mislabelled.
     """
+    images = _half(root, recipe, train=False).first(recipe.test_images)
     kind = normalization(recipe.normalization or "")
-    if recipe.dataset == "imagenet":
-        folder = read_folder(root, train=False, limit=recipe.test_images)
-        return _folder_test(folder, kind, recipe, device, share, workers), folder.classes
-    images = read_cifar(root, recipe.dataset or "cifar10", train=False).first(recipe.test_images)
-    return _resident_test(images, kind, device, share), images.classes
+    return _test_batches(images, kind, recipe, device, share, workers), images.classes
 
 
-def _folder_test(
-    folder: Folder, kind: Normalization, recipe: ClassificationRecipe, device: torch.device, share: Share, workers: int
-) -> FolderTest:
-    return FolderTest(folder, kind, 100, size=recipe.image_size, device=device, workers=workers, share=share)
-
-
-def _resident_test(images: Images, kind: Normalization, device: torch.device, share: Share) -> ResidentTest:
-    return ResidentTest(images, kind, 500, device=device, share=share)
+def _test_batches(
+    images: Images | Folder, kind: Normalization, recipe: ClassificationRecipe, device: torch.device, share: Share,
+    workers: int,
+) -> TestBatches:  # fmt: skip
+    if isinstance(images, Images):
+        return ResidentTest(images, kind, 500, device=device, share=share)
+    return FolderTest(images, kind, 100, size=recipe.image_size, device=device, workers=workers, share=share)

@@ -6,7 +6,7 @@ from typing import ClassVar
 from lightning_fabric import Fabric
 
 from recalib.classification.feeds import Reader, dataset_in, open_feeds
-from recalib.classification.recipes import ClassificationRecipe
+from recalib.classification.recipes import RECIPES, ClassificationRecipe
 from recalib.classification.task import Classification
 from recalib.data import normalization_name
 from recalib.errors import RecalibError
@@ -31,6 +31,14 @@ class ClassificationJob(Job):
     task: ClassVar[str] = "classification"
     command: ClassVar[str] = "train"
 
+    def next_command(self) -> str:
+        """Its evaluation, with intervals."""
+        return f"recalib evaluate --checkpoint {self.folder} --data {self.data}"
+
+    def preset_recipe(self) -> ClassificationRecipe | None:
+        """The recipe that the job was made from, if any."""
+        return RECIPES.get(self.preset)
+
     def resolved(self) -> "ClassificationJob":
         """The job with data set, model and normalisation written out where they were left to be found.
 
@@ -39,6 +47,8 @@ class ClassificationJob(Job):
         """
         recipe = self.recipe
         dataset = recipe.dataset or dataset_in(self.data)
+        if dataset != "imagenet" and recipe.image_size != ClassificationRecipe.image_size:
+            raise RecalibError(f"image_size {recipe.image_size}: images of {dataset} are trained on at their 32 pixels")
         model, form = recipe.model, recipe.normalization
         if recipe.weights is not None:
             seen = inspect_checkpoint(weights_of(recipe.weights))

@@ -76,6 +76,10 @@ class Classification(Task):
         about |= {key: metrics.get(key) for key in ("epoch", "top1", "top5")}
         write_network(network, self.recipe, path, **about)
 
+    def facts(self) -> dict[str, Any]:
+        """Data set, classes and images."""
+        return {"dataset": self.recipe.dataset, "classes": len(self.feeds.classes), **self.feeds.counts}
+
     def shown(self, score: float) -> str:
         """Top-1 in percent."""
         return f"top-1 {score:.2f} %"

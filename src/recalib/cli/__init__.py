@@ -1,6 +1,7 @@
 """The command line: one thin file a command, imported only when it is called."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -41,12 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise unknown("command", args[0], COMMANDS)
         command = importlib.import_module(f"recalib.cli.{args[0]}")
         return int(command.main(args[1:]))
-    except WorkFailed as error:
-        print(f"recalib: {error}", file=sys.stderr)
-        return 1
     except RecalibError as error:
-        print(f"recalib: {error}", file=sys.stderr)
-        return 2
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes the first speaks
+            print(f"recalib: {error}", file=sys.stderr)
+        return 1 if isinstance(error, WorkFailed) else 2
     except KeyboardInterrupt:
         print("recalib: interrupted", file=sys.stderr)
         return 1

@@ -31,6 +31,10 @@ class Images:
     labels: Tensor
     classes: tuple[str, ...]
 
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
     def first(self, count: int | None) -> "Images":
         """The first ``count`` images; all of them for None."""
         return Images(self.pixels[:count], self.labels[:count], self.classes)

@@ -34,6 +34,15 @@ class Folder:
     labels: tuple[int, ...]
     classes: tuple[str, ...]
 
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.files)
+
+    def first(self, count: int | None) -> "Folder":
+        """So many of the images, spread evenly over the classes; all of them for None."""
+        step = max(1, len(self) // count) if count else 1
+        return Folder(self.files[::step][:count], self.labels[::step][:count], self.classes)
+
     def split(self, share: float) -> tuple["Folder", "Folder"]:
         """What is left after a share of the images of every class is set aside, and that share."""
         aside = held_out(len(self.files), share)
@@ -43,13 +52,12 @@ class Folder:
         return Folder(tuple(compress(self.files, wanted)), tuple(compress(self.labels, wanted)), self.classes)
 
 
-def read_folder(root: Path, train: bool, limit: int | None = None) -> Folder:
+def read_folder(root: Path, train: bool) -> Folder:
     """List the images of ``root/train`` or ``root/val``, or of parquet files for them.
 
     Args:
         root: the data set.
         train: which half.
-        limit: keep so many images, spread evenly.
 
     Raises:
         RecalibError: naming the folder that is missing, empty, or not sorted into classes, or what is wrong with the
@@ -57,9 +65,7 @@ def read_folder(root: Path, train: bool, limit: int | None = None) -> Folder:
     """
     shards = find_shards(root, train)
     if shards:
-        records, labels, names = read_shards(shards)
-        step = max(1, len(records) // limit) if limit else 1
-        return Folder(records[::step][:limit], labels[::step][:limit], names)
+        return Folder(*read_shards(shards))
     half = root / ("train" if train else "val")
     if not half.is_dir():
         raise RecalibError(f"{half} is missing: images are expected in {half}/CLASS/")
@@ -67,8 +73,7 @@ def read_folder(root: Path, train: bool, limit: int | None = None) -> Folder:
     if not classes:
         raise RecalibError(f"{half} has no class folders: sort its images into {half}/CLASS/")
     found = [(file, label) for label, name in enumerate(classes) for file in image_files(half / name)]
-    step = max(1, len(found) // limit) if limit else 1
-    files, labels = zip(*found[::step][:limit], strict=True)
+    files, labels = zip(*found, strict=True)
     return Folder(files, labels, tuple(classes))
 
 

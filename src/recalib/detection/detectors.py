@@ -180,6 +180,15 @@ def build_from_recipe(recipe: DetectionRecipe, num_classes: int) -> nn.Module:
         RecalibError: as `build_detector`.
     """
     spec = detector_spec(recipe.model)
+    ignored = [
+        *(("min_size", "max_size") if spec.side else ()),
+        *(() if spec.two_stages else ("proposals", "regions")),
+    ]
+    for name in ignored:
+        usual = getattr(DetectionRecipe, name)
+        if getattr(recipe, name) != usual:
+            flag = name.replace("_", "-")
+            raise RecalibError(f"{name} {getattr(recipe, name)}: {recipe.model} has none; leave --{flag} at {usual}")
     weights = None if recipe.weights is None else weights_of(recipe.weights)
     settings: dict[str, Any] = {}
     if spec.side is None:

@@ -11,7 +11,7 @@ from recalib.data.detection_data import DetectionDataset, open_detection
 from recalib.data.order import held_out
 from recalib.detection.detectors import detector_spec
 from recalib.detection.domains import domain_of
-from recalib.detection.recipes import DetectionRecipe
+from recalib.detection.recipes import RECIPES, DetectionRecipe
 from recalib.detection.task import Detection
 from recalib.detection.watch import open_image
 from recalib.errors import RecalibError
@@ -38,6 +38,14 @@ class DetectionJob(Job):
     task: ClassVar[str] = "detection"
     command: ClassVar[str] = "detect train"
 
+    def next_command(self) -> str:
+        """Its evaluation, per class and domain."""
+        return f"recalib detect evaluate --checkpoint {self.folder} --data {self.data} --split {self.eval_split}"
+
+    def preset_recipe(self) -> DetectionRecipe | None:
+        """The recipe that the job was made from, if any."""
+        return RECIPES.get(self.preset)
+
     def name_parts(self) -> list[str]:
         """As for every task, and what makes the detector another."""
         recipe = self.recipe
@@ -54,14 +62,15 @@ class DetectionJob(Job):
             RecalibError: for data or an image to watch that are not there, or parts that differ in their classes.
         """
         watched = None if self.watch is None else open_image(self.watch)
-        train, aside, test = self.datasets()
+        (train, aside, test), there = self.datasets()
         return Detection(
             self.recipe, train, test, aside, device=fabric.device, share=(fabric.global_rank, fabric.world_size),
             workers=self.workers, preset=self.preset, watched=watched, splits=(self.train_split, self.eval_split),
+            there=there,
         )  # fmt: skip
 
-    def datasets(self) -> tuple[DetectionDataset, DetectionDataset | None, DetectionDataset]:
-        """What is trained on, what of it was set aside, and what is evaluated on.
+    def datasets(self) -> tuple[tuple[DetectionDataset, DetectionDataset | None, DetectionDataset], tuple[int, int]]:
+        """What is trained on, what of it was set aside, and what is evaluated on; and how many images there would be.
 
         Raises:
             RecalibError: for data that is not there, or parts that tell different classes apart.
@@ -74,16 +83,15 @@ class DetectionJob(Job):
         if train.classes != test.classes:
             strange = ", ".join(sorted({*train.classes} ^ {*test.classes})[:5])
             raise RecalibError(f"{self.train_split} and {self.eval_split} differ in their classes: {strange}")
-        train, test = (
-            train.subset(range(len(train))[: recipe.limit]),
-            test.subset(range(len(test))[: recipe.test_images]),
-        )
+        there = len(train), len(test)
+        train = train.subset(range(len(train))[: recipe.limit])
+        test = test.subset(range(len(test))[: recipe.test_images])
         if not recipe.holdout:
-            return train, None, test
+            return (train, None, test), there
         held = held_out(len(train), recipe.holdout).nonzero()[0].tolist()
         if not held:
             raise RecalibError(f"holdout {recipe.holdout}: sets no training image aside")
-        return train.subset(_others(len(train), held)), train.subset(held), test
+        return (train.subset(_others(len(train), held)), train.subset(held), test), there
 
 
 def _others(count: int, held: Sequence[int]) -> list[int]:

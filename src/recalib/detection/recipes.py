@@ -61,6 +61,9 @@ class DetectionRecipe(Recipe):
         super().__post_init__()
         if self.norms == "frozen" and self.weights is None:
             raise RecalibError("norms 'frozen': random weights need norms that are trained; choose batch or group")
+        style = (self.style_labels, self.style_weight) != (DetectionRecipe.style_labels, DetectionRecipe.style_weight)
+        if style and not self.style_adversarial:
+            raise RecalibError("style_labels, style_weight: belong to --style-adversarial")
 
 
 # mmdetection's schedule_1x, which both ECA-Net and Klomp et al. 2023, section 4.4, trained with: 8 GPUs with 2 images

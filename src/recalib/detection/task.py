@@ -55,6 +55,7 @@ class Detection(Task):
         preset: the recipe's name, for the record.
         watched: an image (3, H, W), uint8, that is drawn after every epoch.
         splits: names of what is trained and evaluated on.
+        there: how many training and test images there would be without a limit.
 
     Raises:
         RecalibError: for settings of the detector that it does not take.
@@ -66,9 +67,11 @@ class Detection(Task):
         self, recipe: DetectionRecipe, train: DetectionDataset, test: DetectionDataset,
         aside: DetectionDataset | None = None, *, device: torch.device, share: Share = (0, 1), workers: int = 0,
         preset: str = "own", watched: Tensor | None = None, splits: tuple[str, str] = ("train", "val"),
+        there: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
         self.recipe, self.workers, self.preset, self.watched = recipe, workers, preset, watched
         self.classes, self.aside, self.splits = train.classes, aside is not None, splits
+        self.there = there or (len(train) + len(aside or ()), len(test))
         self.datasets: dict[str, DetectionDataset] = {
             "train": train,
             "test": test,
@@ -123,6 +126,17 @@ class Detection(Task):
         """The detector alone, with what it takes to load it."""
         about = {"preset": self.preset, "epoch": metrics["epoch"], "AP": metrics.get("AP")}
         write_detector(_detector(network), path, self.recipe.model, self.classes, self.recipe.ibn, **about)
+
+    def facts(self) -> dict[str, Any]:
+        """Files of the labels, classes without the background, images and objects."""
+        train, test = self.datasets["train"], self.datasets["test"]
+        return {
+            "dataset": f"{train.annotations.source.stem} and {test.annotations.source.stem}",
+            "classes": len(self.classes) - 1, "train_objects": len(train.annotations.objects),
+            "train_images": len(train), "train_images_there": self.there[0],
+            "aside_images": len(self.datasets.get("aside", ())),
+            "test_images": len(test), "test_images_there": self.there[1],
+        }  # fmt: skip
 
     def notes(self) -> list[str]:
         """What was left out of the data, and what the learning rate is."""

@@ -100,7 +100,7 @@ def _listed(folder: Path, most: int) -> tuple[Folder, str]:
 def _found(folder: Path, most: int) -> tuple[Folder, str]:
     for half, source in (("val", "validation images"), ("train", "training images")):
         if (folder / half).is_dir():
-            return read_folder(folder, train=half == "train", limit=most), source
+            return read_folder(folder, train=half == "train").first(most), source
     files = image_files(folder)
     return Folder(tuple(files[:: -(-len(files) // most)]), (), ()), "images of a folder"
 

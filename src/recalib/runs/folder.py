@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 
-from recalib.errors import RecalibError
+from recalib.errors import RecalibError, WorkFailed
 from recalib.runs.atomic import write_atomically, write_json
 from recalib.runs.environment import environment
+from recalib.runs.lock import FolderLock
 
-CONFIG, STATE = "config.json", "last.pt"
+CONFIG, STATE, FACTS = "config.json", "last.pt", "facts.json"
 
 
 class RunFolder:
-    """``runs/NAME``: config.json, environment.json, metrics.jsonl, last.pt (to resume) and weights (to use).
+    """``runs/NAME``: config, environment, facts, metrics.jsonl, last.pt (to resume) and weights (to use).
 
     Args:
         path: the folder.
@@ -25,6 +26,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lock = FolderLock(path)
 
     @property
     def state(self) -> Path:
@@ -39,7 +41,7 @@ class RunFolder:
         may_differ: frozenset[str] = frozenset(),
         today: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
     ) -> bool:
-        """Make the folder, or re-enter it; call it before training starts.
+        """Make the folder, or re-enter it, and lock it; call it before training starts, and `end` after.
 
         Args:
             config: everything that decides the result, as JSON.
@@ -51,19 +53,29 @@ class RunFolder:
             Whether there is a checkpoint to go on from.
 
         Raises:
-            RecalibError: where the folder holds a run and ``resume`` is false, or a run of another configuration.
+            RecalibError: where the folder holds a run and ``resume`` is false, a run of another configuration, or one
+                that another process is writing.
+            WorkFailed: where it cannot be written to.
         """
+        if (self.path / CONFIG).exists() and not resume:
+            raise RecalibError(f"{self.path} holds a run already; add --resume to go on with it, or choose --name")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkFailed(f"{self.path} cannot be made: {error.strerror}") from None
+        self.lock.acquire()
         if (self.path / CONFIG).exists():
-            if not resume:
-                raise RecalibError(f"{self.path} holds a run already; add --resume to go on with it, or choose --name")
             self._same(config, may_differ, today)
-        self.path.mkdir(parents=True, exist_ok=True)
         for left in self.path.glob(".*.tmp"):  # a kill in the middle of a write
             left.unlink()
         if not self.state.exists():
             write_json(self.path / "environment.json", environment())
             write_json(self.path / CONFIG, config)
         return self.state.exists()
+
+    def end(self) -> None:
+        """Let another process have the folder."""
+        self.lock.release()
 
     def _same(self, config: Mapping[str, Any], may_differ: frozenset[str], today: Callable[[Any], Any]) -> None:
         before = _flat(today(read_config(self.path / CONFIG)))
@@ -82,6 +94,10 @@ class RunFolder:
         whole = io.BytesIO()  # torch's own writer does not say that a disk is full
         torch.save(dict(state), whole)
         write_atomically(self.state, lambda fresh: fresh.write_bytes(whole.getbuffer()))
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Write what is known of the run's data and network, for tables and pages."""
+        write_json(self.path / FACTS, facts)
 
     def load(self) -> dict[str, Any]:
         """The checkpoint, tensors on the CPU.
@@ -112,6 +128,15 @@ def read_state(path: Path) -> dict[str, Any]:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RecalibError(f"{path} is no checkpoint of a run: {reason}") from None
     return state
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What a run says of its data and network; nothing where an older version wrote it."""
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def read_config(path: Path) -> dict[str, Any]:

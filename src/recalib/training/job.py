@@ -85,6 +85,14 @@ class Job:
         start = ["identity"] * recipe.identity
         return [self.preset, recipe.model or "weights", recipe.attention or "baseline", *start]
 
+    def next_command(self) -> str:
+        """What to do with a finished run."""
+        raise NotImplementedError
+
+    def preset_recipe(self) -> Recipe | None:
+        """The recipe that the job was made from; None where it was made from none that is known."""
+        return None
+
     def resolved(self) -> Self:
         """The job with whatever its data and weights decide written out.
 

@@ -1,7 +1,8 @@
 """A run from its folder to its result: started, checkpointed, stopped, resumed, rolled back."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from recalib.runs.folder import RunFolder
 from recalib.runs.progress import Progress
 from recalib.runs.signals import StopRequest, stop_on_signals
 from recalib.runs.trackers import check_trackers, open_trackers, read_metrics
-from recalib.training.job import MAY_DIFFER, Job, upgraded
-from recalib.training.processes import launched
+from recalib.training.job import MAY_DIFFER, Job, plain, upgraded
+from recalib.training.processes import from_first, launched, naming_the_dead
+from recalib.training.reservations import reservations
 from recalib.training.trainer import NotFiniteError, Trainer
 
 CHECK_EVERY = 10  # steps between looks at the loss and at the other processes' signals: both wait for the device
@@ -58,11 +60,20 @@ def run(job: Job, *, resume: bool = False, goes_on: GoesOn | None = None) -> Out
     torch.manual_seed(seed_for(job.recipe.seed))
     trainer = Trainer(fabric, job.open(fabric), job.recipe)
     folder = RunFolder(job.folder)
-    begin = fabric.is_global_zero and folder.begin(job.config(), resume=resume, may_differ=MAY_DIFFER, today=upgraded)
-    begun = fabric.broadcast(begin)
-    if begun:
-        trainer.restore(folder.load())
-    return _Run(job, trainer, folder, trainer.steps_done if begun else None, goes_on).go()
+    try:
+        with naming_the_dead(fabric, f"go on with: {_onwards(job)}"):
+            begun = from_first(
+                fabric, lambda: folder.begin(job.config(), resume=resume, may_differ=MAY_DIFFER, today=upgraded)
+            )
+            if begun:
+                trainer.restore(folder.load())
+            return _Run(job, trainer, folder, trainer.steps_done if begun else None, goes_on).go()
+    finally:
+        folder.end()
+
+
+def _onwards(job: Job) -> str:
+    return f"recalib {job.command} --config {job.folder / 'config.json'} --resume"
 
 
 class _Run:
@@ -87,18 +98,67 @@ class _Run:
     def go(self) -> Outcome:
         """Run to the end, or until asked to stop."""
         recipe, trainer = self.job.recipe, self.trainer
-        images = recipe.epochs * recipe.batch * trainer.steps_in_epoch
-        progress = Progress(images, trainer.steps_done * recipe.batch, shown=self.first)
+        epoch = recipe.batch * trainer.steps_in_epoch
+        progress = Progress(recipe.epochs * epoch, trainer.steps_done * recipe.batch, shown=self.first, epoch=epoch)
+        began, over = time.perf_counter(), trainer.epoch >= recipe.epochs
         try:
             with stop_on_signals() as stop, progress:
+                self._introduce(progress)
                 if self.resumed is None:
                     self._begin(progress)
                     self._save()  # so that there is something to go back to
                 finished = self._rolling_back(stop, progress)
+                if finished:
+                    self._conclude(progress, None if over else time.perf_counter() - began)
         finally:
             for tracker in self.trackers:
                 tracker.close()
         return self._outcome(finished, stop)
+
+    def _introduce(self, progress: Progress) -> None:
+        """Say and write down what is trained on what, where, and from where on."""
+        job, trainer, fabric, facts = self.job, self.trainer, self.trainer.fabric, self.task.facts()
+        recipe, parameters = job.recipe, [*trainer.network.parameters()]
+        name = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else str(fabric.device)
+        counted = {
+            "parameters": sum(p.numel() for p in parameters),
+            "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        }
+        self.facts = {"task": job.task, **facts, **counted, "device": name, "processes": fabric.world_size}
+        if self.first:
+            self.folder.note(self.facts)
+        progress.say(f"device: {name}, {fabric.world_size} process{'es' * (fabric.world_size > 1)}, {recipe.precision}")
+        train, test = (
+            f"{facts[f'{part}_images']:,} {text} images{_of(facts, part)}"
+            for part, text in (("train", "training"), ("test", "test"))
+        )
+        aside = f", {facts['aside_images']:,} set aside" if facts.get("aside_images") else ""
+        progress.say(f"data: {facts['dataset']} in {job.data}: {train}{aside}, {test}, {facts['classes']:,} classes")
+        attention = recipe.attention or "no attention"
+        trained = counted["trained_parameters"]
+        some = f", {trained:,} of them trained" if trained < counted["parameters"] else ""
+        progress.say(f"network: {recipe.model} with {attention}, {counted['parameters']:,} parameters{some}")
+        progress.say(f"recipe: {job.preset}{_departures(job)}")
+        progress.say(f"folder: {self.folder.path}, seed {recipe.seed}")
+        if self.resumed is not None and trainer.epoch < recipe.epochs:
+            progress.say(f"going on from epoch {trainer.epoch} of {recipe.epochs}, step {trainer.step}")
+        if recipe.compile:
+            progress.say("compiling: the first step of training and of evaluation takes minutes")
+
+    def _conclude(self, progress: Progress, seconds: float | None) -> None:
+        """Say what came of it, and what to do next."""
+        if not self.first:
+            return
+        rows, score = read_metrics(self.folder.path), self.task.score
+        tested = [row for row in rows if "train_loss" in row and "images" in row]
+        last = tested[-1] if tested else {}
+        figure = self.task.shown(last[score]) if score in last else f"no {score}: nothing of the kind in the data"
+        on = f" on {last['images']:,} images" if "images" in last else ""
+        how = "was finished before" if seconds is None else f"finished in {_duration(seconds)}"
+        progress.say(f"{how}, {self.job.recipe.epochs} epochs: {figure}{on}; {self.folder.path}")
+        for reservation in reservations(self.job.config(), self.facts, last):
+            progress.say(f"note: {reservation}")
+        progress.say(f"next: {self.job.next_command()}")
 
     def _begin(self, progress: Progress) -> None:
         """Say what there is to know, and evaluate what was loaded."""
@@ -128,20 +188,25 @@ class _Run:
             progress.lap()
             for images in trainer.run_epoch():
                 progress.advance(images)
-                if self._pause(stop):
+                if self._pause(stop, progress):
                     return False
             if not self._finish_epoch(progress):
                 return False
         return True
 
-    def _pause(self, stop: StopRequest) -> bool:
-        """Check, and save where it is time to; True where the run should end here."""
-        trainer, every = self.trainer, self.job.save_every
+    def _pause(self, stop: StopRequest, progress: Progress) -> bool:
+        """Check, tell, and save where it is time to; True where the run should end here."""
+        trainer, every, rows = self.trainer, self.job.save_every, self.job.log_every
         looks = trainer.step % CHECK_EVERY == 0 or trainer.step == trainer.steps_in_epoch
         saves = every > 0 and trainer.step % every == 0
         stops = trainer.agree(bool(stop)) if looks or trainer.fabric.world_size == 1 else False
         if looks or saves or stops:
             trainer.check()
+            progress.tell(trainer.loss)
+        if rows > 0 and trainer.step % rows == 0 and trainer.step < trainer.steps_in_epoch:
+            loss, rate = trainer.recent_loss(), progress.rate()
+            about = {"epoch": trainer.epoch, "lr": trainer.optimizer.param_groups[0]["lr"]}
+            self._log({**about, "step_loss": loss, "images_per_second": rate})  # before the checkpoint, as every row
         if saves or stops:
             self._save()
         return stops
@@ -210,14 +275,38 @@ class _Run:
 
     def _outcome(self, finished: bool, stop: StopRequest) -> Outcome:
         trainer, path = self.trainer, self.folder.path
-        rows = read_metrics(path) if self.first else []
+        rows = [row for row in read_metrics(path) if "train_loss" in row] if self.first else []
         metrics = {**rows[-1], **self._best(rows)} if rows else {}
         if metrics.get("unreadable"):
             names = metrics["unreadable"]
             print(f"{len(names)} images could not be read and were replaced: {', '.join(names[:10])}")
         name = stop.received.name if stop.received else "its caller" if self.goes_on else "another process"
-        stopped = (
-            f"stopped by {name} at epoch {trainer.epoch}, step {trainer.step}; "
-            f"go on with: recalib {self.job.command} --config {path / 'config.json'} --resume"
-        )
+        stopped = f"stopped by {name} at epoch {trainer.epoch}, step {trainer.step}; go on with: {_onwards(self.job)}"
         return Outcome(path, metrics, None if finished else stopped, self.first)
+
+
+def _of(facts: Mapping[str, Any], part: str) -> str:
+    """How many there would be, where only some are used."""
+    there, used = facts[f"{part}_images_there"], facts[f"{part}_images"]
+    return f" (of {there:,})" if used + facts.get("aside_images", 0) * (part == "train") < there else ""
+
+
+def _departures(job: Job) -> str:
+    """What the recipe has otherwise than the one it was made from."""
+    made_from = job.preset_recipe()
+    if made_from is None:
+        return ""
+    theirs, ours = plain(asdict(made_from)), plain(asdict(job.recipe))
+    other = [f"{key} {_word(ours[key])} (not {_word(theirs[key])})" for key in ours
+             if ours[key] != theirs[key] and theirs[key] is not None and key != "seed"]  # fmt: skip
+    more = [f"{key} {_word(ours[key])}" for key in ours if ours[key] != theirs[key] and theirs[key] is None]
+    return f", with {', '.join(other + more)}" if other or more else ""
+
+
+def _word(value: Any) -> str:
+    return " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"

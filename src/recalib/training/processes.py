@@ -1,15 +1,18 @@
 """Device, precision and processes of a run; batch statistics over all processes."""
 
+import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from types import MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from recalib.errors import RecalibError
+from recalib.errors import RecalibError, WorkFailed
 from recalib.ops import recalibrate
 from recalib.ops.norm import is_synchronized
 
@@ -18,6 +21,8 @@ if find_spec("lightning_fabric") is None:
 
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
+
+T = TypeVar("T")
 
 
 def launched(accelerator: str, devices: int, precision: Any) -> Fabric:
@@ -43,6 +48,59 @@ def launched(accelerator: str, devices: int, precision: Any) -> Fabric:
         raise RecalibError("precision '16-mixed': a CPU does not train in it; --precision bf16-mixed, or 32-true")
     fabric.launch()
     return fabric
+
+
+def from_first(fabric: Fabric, do: Callable[[], T]) -> T:
+    """What the first process gets; where that fails, the others end without a word.
+
+    Raises:
+        RecalibError: in the first process, as ``do`` does.
+    """
+    found: tuple[Any, Exception | None] = (None, None)
+    if fabric.is_global_zero:
+        try:
+            found = do(), None
+        except RecalibError as error:
+            found = None, error
+    result, failed = fabric.broadcast(found)
+    if failed is not None:
+        raise failed if fabric.is_global_zero else SystemExit(1)
+    made: T = result
+    return made
+
+
+@contextmanager
+def naming_the_dead(fabric: Fabric, advice: str) -> Iterator[None]:
+    """Say in one line which process of several died, where the others would end in tracebacks of their connection.
+
+    Args:
+        fabric: launched.
+        advice: what to do then.
+
+    Raises:
+        WorkFailed: in the first process, where another died.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if fabric.world_size == 1 or not any(word in text for word in ("Connection", "peer", "gloo", "NCCL", "socket")):
+            raise
+        if not fabric.is_global_zero:
+            raise SystemExit(1) from None
+        raise WorkFailed(f"{_the_dead(fabric)} died; {advice}") from None
+
+
+def _the_dead(fabric: Fabric) -> str:
+    children = getattr(getattr(fabric.strategy, "launcher", None), "procs", [])
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        for rank, child in enumerate(children, 1):
+            if child.poll():
+                how = f"by signal {-child.returncode}" if child.returncode < 0 else f"with status {child.returncode}"
+                return f"process {rank} of {fabric.world_size} (pid {child.pid}, ended {how})"
+        time.sleep(0.05)
+    return "another process of this run"
 
 
 def synchronized(network: nn.Module, device: torch.device) -> nn.Module:

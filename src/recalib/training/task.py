@@ -78,6 +78,14 @@ class Task(ABC):
     def line(self, metrics: Mapping[str, Any]) -> str:
         """What is said of an epoch."""
 
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What there is to know of the data: dataset, classes (a number), and of each part the images that are used.
+
+        ``train_images``, ``aside_images`` and ``test_images``; ``train_images_there`` and ``test_images_there`` are how
+        many there would be without a limit.
+        """
+
     def notes(self) -> list[str]:
         """What is said before the first step of a run that begins."""
         return []

@@ -5,7 +5,7 @@ killed at any moment and resumed ends in the same bits, on a CPU, as one that wa
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -54,6 +54,7 @@ class Trainer:
         self.model, self.stepper = fabric.setup(task.called(network, compiled=recipe.compile), self.optimizer)
         self.epoch = self.step = self.attempt = 0
         self.totals: dict[str, Tensor] = {}  # figures of this epoch, summed over this process's images
+        self.marked: dict[str, Tensor] = {}  # the same at the last `recent_loss`
 
     @property
     def evaluated(self) -> nn.Module:
@@ -77,7 +78,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "scaler": self.fabric.strategy.precision.state_dict(),
-            "sums": self._all_totals(),
+            "sums": self._everyones(self.totals),
+            "marked": self._everyones(self.marked),
             **{name: getattr(self, name) for name in COUNTERS},
         }
 
@@ -94,7 +96,10 @@ class Trainer:
         if sums is None:
             sums = self.task.restored_totals(state["totals"], self.recipe.batch, self.step)
         first = self.fabric.is_global_zero  # which has the sum
-        self.totals = {name: total.to(self.fabric.device) for name, total in sums.items()} if first else {}
+        self.totals, self.marked = (
+            {name: total.to(self.fabric.device) for name, total in those.items()} if first else {}
+            for those in (sums, state.get("marked", {}))
+        )
 
     def run_epoch(self) -> Iterator[int]:
         """Train to the end of the epoch; yields the images of every step, after which `state` may be taken."""
@@ -113,7 +118,7 @@ class Trainer:
         Raises:
             NotFiniteError: where a figure is not.
         """
-        sums = {name: float(total) for name, total in self._all_totals().items()}
+        sums = {name: float(total) for name, total in self._everyones(self.totals).items()}
         images = sums.pop("images")
         metrics: dict[str, Any] = {"epoch": self.epoch, "lr": self.optimizer.param_groups[0]["lr"]}
         metrics |= {f"train_{name}": value / images for name, value in sums.items()}
@@ -122,7 +127,7 @@ class Trainer:
         metrics |= _memory(self.fabric.device)
         if not all(math.isfinite(value) for value in metrics.values()):
             raise NotFiniteError
-        self.epoch, self.step, self.totals = self.epoch + 1, 0, {}
+        self.epoch, self.step, self.totals, self.marked = self.epoch + 1, 0, {}, {}
         return metrics
 
     def evaluate(self) -> dict[str, float]:
@@ -135,6 +140,17 @@ class Trainer:
             aside = self.task.evaluate(network, "aside", self.fabric)
             metrics |= {f"holdout_{name}": value for name, value in aside.items()}
         return metrics
+
+    def recent_loss(self) -> float:
+        """Mean loss of the steps of this epoch since this was last asked. All processes ask together."""
+        now, before = self._everyones(self.totals), self._everyones(self.marked)
+        self.marked = {name: self.totals[name].clone() for name in ("loss", "images")}
+        loss, images = (float(now[name]) - float(before.get(name, 0.0)) for name in ("loss", "images"))
+        return loss / images
+
+    def loss(self) -> float:
+        """Mean loss of this process in this epoch; waits for the device."""
+        return float(self.totals["loss"] / self.totals["images"])
 
     def check(self) -> None:
         """Look at the losses of the steps so far; waits for the device.
@@ -180,13 +196,13 @@ class Trainer:
         for name, value in {"images": images, "loss": loss.detach() * size, **figures}.items():
             self.totals[name] = self.totals.get(name, 0) + value.detach().to(wide)
 
-    def _all_totals(self) -> dict[str, Tensor]:
+    def _everyones(self, totals: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Sums over all processes."""
         if self.fabric.world_size == 1:
-            return {name: total.clone() for name, total in self.totals.items()}
-        names: list[str] = self.fabric.broadcast(list(self.totals))
+            return {name: total.clone() for name, total in totals.items()}
+        names: list[str] = self.fabric.broadcast(list(totals))
         nothing = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
-        return {name: summed(self.totals.get(name, nothing), self.fabric) for name in names}
+        return {name: summed(totals.get(name, nothing), self.fabric) for name in names}
 
 
 def summed(values: Tensor, fabric: Fabric) -> Tensor:
