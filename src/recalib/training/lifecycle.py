@@ -227,7 +227,8 @@ class _Run:
         self._log(metrics)  # before the checkpoint: rows after it are made again
         self._save()
         progress.say(self.task.line(metrics))
-        return not trainer.agree(self.first and self.goes_on is not None and not self.goes_on(metrics))
+        last = trainer.epoch >= self.job.recipe.epochs  # there is nothing to ask
+        return last or not trainer.agree(self.first and self.goes_on is not None and not self.goes_on(metrics))
 
     def _write(self, name: str, metrics: Mapping[str, Any]) -> None:
         self.task.write(self.trainer.evaluated, self.folder.path / f"{name}.safetensors", metrics)
