@@ -14,8 +14,8 @@ from recalib.attention import CATALOGUE
 
 def test_the_names_are_stable():
     assert attention_names() == [
-        "ab", "cbam", "coord", "eca", "eca_ns", "gct", "ge", "multi_se", "se", "se_var1", "se_var2", "se_var3", "simam",
-        "srm", "triplet",
+        "ab", "bam", "cbam", "coord", "eca", "eca_ns", "ecam", "ela", "fca", "gc", "gct", "ge", "multi_se", "scse",
+        "se", "se_var1", "se_var2", "se_var3", "sge", "simam", "srm", "triplet",
     ]  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Every mechanism equals its original: the papers' formulas written out plainly, in float64, forward and backward."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -123,12 +125,103 @@ def original_coord(m, x):
     return x * a_w * a_h
 
 
+def original_bam(m, x):
+    c = F.linear(x.mean((2, 3)), m.fc1.weight, m.fc1.bias)
+    c = F.linear(F.relu(normed(m.bn, c, m.training)), m.fc2.weight, m.fc2.bias)[:, :, None, None].expand_as(x)
+    s = F.relu(normed(m.bns[0], F.conv2d(x, m.convs[0].weight, m.convs[0].bias), m.training))
+    for conv, bn in zip(m.convs[1:], m.bns[1:], strict=True):
+        s = F.relu(normed(bn, F.conv2d(s, conv.weight, conv.bias, padding=4, dilation=4), m.training))
+    return (1 + (c * F.conv2d(s, m.last.weight, m.last.bias).expand_as(x)).sigmoid()) * x
+
+
+def original_ceca(m, x):
+    k = m.conv.kernel_size[0]
+    y = F.pad(x.mean((2, 3))[:, None], (k // 2, k // 2), mode="circular")
+    return x * F.conv1d(y, m.conv.weight).sigmoid().view(len(x), -1, 1, 1)
+
+
+def original_ecam(m, x):
+    y = F.relu(F.conv1d(x.mean((2, 3))[:, None], m.conv1.weight, m.conv1.bias))
+    y = F.conv1d(y, m.conv2.weight, m.conv2.bias, padding=m.conv2.kernel_size[0] // 2)
+    return x * y.sigmoid().view(len(x), -1, 1, 1)
+
+
+def original_ela(m, x):
+    def along(z):
+        z = F.conv1d(z, m.conv.weight, padding=m.conv.weight.shape[2] // 2, groups=C)
+        grouped = z.reshape(len(z), 16, -1)
+        mean, var = grouped.mean(2, keepdim=True), grouped.var(2, keepdim=True, correction=0)
+        z = ((grouped - mean) / (var + m.norm.eps).sqrt()).reshape(z.shape)
+        return (z * m.norm.weight[:, None] + m.norm.bias[:, None]).sigmoid()
+
+    return x * along(x.mean(3)).unsqueeze(3) * along(x.mean(2)).unsqueeze(2)
+
+
+def original_fca(m, x):
+    """The cosines one by one, as the authors' code builds them, after an adaptive average pool."""
+    rows, columns = [0, 0, 6, 0, 0, 1, 1, 4, 5, 1, 3, 0, 0, 0, 3, 2], [0, 1, 0, 5, 2, 0, 2, 0, 0, 6, 0, 4, 6, 3, 5, 2]
+    P = m.basis.shape[-1]
+
+    def cosine(t, frequency):
+        value = math.cos(math.pi * frequency * (t + 0.5) / P) / math.sqrt(P)
+        return value if frequency == 0 else value * math.sqrt(2)
+
+    basis = torch.zeros(C, P, P, dtype=torch.double)
+    for i in range(16):
+        u, v = rows[i] * (P // 7), columns[i] * (P // 7)
+        for h in range(P):
+            for w in range(P):
+                basis[i * C // 16 : (i + 1) * C // 16, h, w] = cosine(h, u) * cosine(w, v)
+    pooled = x if x.shape[2:] == (P, P) else F.adaptive_avg_pool2d(x, (P, P))
+    f = (pooled * basis.float()).sum((2, 3))  # their buffer is in float32
+    return x * F.linear(F.relu(F.linear(f, m.fc1.weight)), m.fc2.weight).sigmoid()[:, :, None, None]
+
+
+def original_gc(m, x):
+    n, c, h, w = x.shape
+    mask = F.conv2d(x, m.mask.weight[..., None, None], m.mask.bias).view(n, 1, h * w).softmax(2)
+    context = torch.matmul(x.view(n, 1, c, h * w), mask[..., None]).view(n, c)
+    z = F.linear(context, m.fc1.weight, m.fc1.bias)
+    z = (z - z.mean(1, keepdim=True)) / (z.var(1, keepdim=True, correction=0) + m.norm.eps).sqrt()
+    z = F.relu(z * m.norm.weight + m.norm.bias)
+    return x + F.linear(z, m.fc2.weight, m.fc2.bias)[:, :, None, None]
+
+
+def original_scse(m, x):
+    c = F.linear(F.relu(F.linear(x.mean((2, 3)), m.fc1.weight, m.fc1.bias)), m.fc2.weight, m.fc2.bias)
+    s = F.conv2d(x, m.pixel.weight[..., None, None], m.pixel.bias)
+    return x * c.sigmoid()[:, :, None, None] + x * s.sigmoid()
+
+
+def original_sge(m, x):
+    n, c, h, w = x.shape
+    g = m.groups
+    grouped = x.view(n * g, -1, h, w)
+    t = (grouped * F.adaptive_avg_pool2d(grouped, 1)).sum(1, keepdim=True).view(n * g, -1)
+    t = t - t.mean(1, keepdim=True)
+    t = (t / (t.std(1, keepdim=True) + 1e-5)).view(n, g, h, w)
+    t = (t * m.weight[:, None, None] + m.bias[:, None, None]).view(n * g, 1, h, w)
+    return (grouped * t.sigmoid()).view(n, c, h, w)
+
+
+def original_hard_se(m, x):
+    z = F.linear(F.relu(F.linear(x.mean((2, 3)), m.fc1.weight, m.fc1.bias)), m.fc2.weight, m.fc2.bias)
+    return x * (F.relu6(z + 3) / 6)[:, :, None, None]
+
+
 CASES = {
     "ab": ("ab", {}, original_ab),
+    "bam": ("bam", {}, original_bam),
     "cbam": ("cbam", {}, original_cbam),
     "cbam with a kernel of 3": ("cbam", {"kernel_size": 3, "reduction": 4}, original_cbam),
     "coord": ("coord", {}, original_coord),
     "eca with the paper's kernel": ("eca", {}, original_eca),
+    "eca in a circle": ("eca", {"kernel_size": 5, "circular": True}, original_ceca),
+    "ecam": ("ecam", {}, original_ecam),
+    "ela": ("ela", {}, original_ela),
+    "fca on its own size": ("fca", {"size": 14, "reduction": 4}, original_fca),
+    "fca on another size": ("fca", {"reduction": 4}, original_fca),
+    "gc": ("gc", {"reduction": 4}, original_gc),
     "eca with kernel 7": ("eca", {"kernel_size": 7}, original_eca),
     "eca_ns": ("eca_ns", {"kernel_size": 5}, original_eca_ns),
     "gct l2": ("gct", {}, original_gct),
@@ -142,6 +235,9 @@ CASES = {
     "se_var1": ("se_var1", {}, lambda m, x: x * x.mean((2, 3), keepdim=True).sigmoid()),
     "se_var2": ("se_var2", {}, lambda m, x: x * (x.mean((2, 3)) * m.weight).sigmoid()[:, :, None, None]),
     "se_var3": ("se_var3", {}, lambda m, x: x * F.linear(x.mean((2, 3)), m.fc.weight).sigmoid()[:, :, None, None]),
+    "scse": ("scse", {}, original_scse),
+    "se with a hard sigmoid": ("se", {"gate": "hard_sigmoid"}, original_hard_se),
+    "sge": ("sge", {"groups": 8}, original_sge),
     "simam": ("simam", {}, original_simam),
     "srm": ("srm", {}, original_srm),
     "triplet": ("triplet", {}, original_triplet),
@@ -150,7 +246,7 @@ CASES = {
 
 def size_of(case):
     """Not square, so that rows and columns are told apart, where the mechanism does not want a square."""
-    return (6, 6) if "full kernel" in case else (6, 5)
+    return {"ge with a full kernel": (6, 6), "fca on its own size": (14, 14)}.get(case, (9, 5))
 
 
 def randomised(name, **options):
@@ -183,7 +279,7 @@ def test_equals_the_original_forward_and_in_every_gradient(case, training):
 def test_an_identity_start_is_exact(case):
     name, options, _ = CASES[case]
     module = create_attention(name, C, identity=True, **options).eval()
-    x = torch.randn(2, C, 6, 6)
+    x = torch.randn(2, C, *size_of(case))
     assert torch.equal(module(x), x)
 
 
@@ -191,11 +287,11 @@ def test_an_identity_start_is_exact(case):
 def test_an_identity_start_learns(case):
     name, options, _ = CASES[case]
     module = create_attention(name, C, identity=True, **options).train()
-    module(torch.randn(2, C, 6, 6)).square().sum().backward()
+    module(torch.randn(2, C, *size_of(case))).square().sum().backward()
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in module.parameters())
 
 
-@pytest.mark.parametrize("name", ["ab", "gct"])
+@pytest.mark.parametrize("name", ["ab", "gc", "gct"])
 def test_mechanisms_that_are_the_identity_at_start_say_so_and_bring_no_blend(name):
     module = create_attention(name, C, identity=True)
     assert type(module).identity_at_start
@@ -252,6 +348,34 @@ def test_a_new_mechanism_needs_only_a_gate():
     x = torch.randn(2, 3, 4, 4)
     mean = x.mean((2, 3), keepdim=True)
     torch.testing.assert_close(Louder(3)(x), x * mean.sigmoid() + mean)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "theirs"),
+    [
+        ("ecam", {}, "ecam"),
+        ("eca", {"circular": True, "kernel_size": "adaptive"}, "ceca"),
+        ("eca", {"kernel_size": "adaptive"}, "eca"),
+    ],
+)
+@pytest.mark.parametrize("channels", [16, 64, 512])
+def test_timms_own_layers_of_the_same_weights_agree(name, options, theirs, channels):
+    ours, timms = create_attention(name, channels, **options).double(), create_attention(f"timm:{theirs}", channels)
+    assert [t.shape for t in ours.state_dict().values()] == [t.shape for t in timms.state_dict().values()]
+    timms.load_state_dict(dict(zip(timms.state_dict(), ours.state_dict().values(), strict=True)))
+    x = torch.randn(3, channels, 5, 4, dtype=torch.double)
+    torch.testing.assert_close(ours(x), timms.double()(x), rtol=1e-6, atol=1e-9)  # theirs was loaded in float32
+
+
+def test_segmentation_models_own_scse_of_the_same_weights_agrees():
+    from segmentation_models_pytorch.base.modules import SCSEModule
+
+    ours, theirs = create_attention("scse", 32).double(), SCSEModule(32).double()
+    pairs = {"cSE.1": ours.fc1, "cSE.3": ours.fc2, "sSE.0": ours.pixel}
+    for key, layer in pairs.items():
+        theirs.get_submodule(key).load_state_dict({"weight": layer.weight[..., None, None], "bias": layer.bias})
+    x = torch.randn(3, 32, 5, 4, dtype=torch.double)
+    torch.testing.assert_close(ours(x), theirs(x))
 
 
 def test_channels_last_maps_stay_channels_last():

@@ -16,7 +16,12 @@ from recalib.errors import RecalibError, WorkFailed
 from recalib.measure.networks import perturb_
 from recalib.runtimes.engine import missing
 
-BROADCAST = [("cbam", "coord", "triplet"), ("simam", "cbam", "coord")]
+BROADCAST = [
+    ("cbam", "coord", "triplet"),
+    ("simam", "ela", "fca"),
+    ("gc", "sge", "scse"),
+    ("bam", "ecam", "eca"),
+]
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
 
 

@@ -8,14 +8,21 @@ from typing import Any
 from torch import nn
 
 from recalib.attention.ab import AB
+from recalib.attention.bam import BAM
 from recalib.attention.base import Blended, Described
 from recalib.attention.cbam import CBAM
 from recalib.attention.coord import Coord
 from recalib.attention.eca import ECA, ECANS
+from recalib.attention.ecam import ECAM
+from recalib.attention.ela import ELA
+from recalib.attention.fca import Fca
+from recalib.attention.gc import GC
 from recalib.attention.gct import GCT, GCTL1, gct
 from recalib.attention.ge import GE, GEFull, ge
 from recalib.attention.multi_se import MultiSE
+from recalib.attention.scse import SCSE
 from recalib.attention.se import SE, SEVar1, SEVar2, SEVar3
+from recalib.attention.sge import SGE
 from recalib.attention.simam import SimAM
 from recalib.attention.srm import SRM
 from recalib.attention.triplet import Triplet
@@ -44,17 +51,24 @@ class Mechanism:
 
 CATALOGUE: dict[str, Mechanism] = {
     "ab": Mechanism(AB, (AB,), ("meanrew",)),
+    "bam": Mechanism(BAM, (BAM,)),
     "cbam": Mechanism(CBAM, (CBAM,)),
     "coord": Mechanism(Coord, (Coord,), ("coordinate", "ca")),
     "eca": Mechanism(ECA, (ECA,)),
     "eca_ns": Mechanism(ECANS, (ECANS,)),
+    "ecam": Mechanism(ECAM, (ECAM,)),
+    "ela": Mechanism(ELA, (ELA,), ("ela_b",)),
+    "fca": Mechanism(Fca, (Fca,), ("fcanet",)),
+    "gc": Mechanism(GC, (GC,), ("gcnet",)),
     "gct": Mechanism(gct, (GCT, GCTL1)),
     "ge": Mechanism(ge, (GE, GEFull)),
     "multi_se": Mechanism(MultiSE, (MultiSE,), ("multise", "multise3")),
+    "scse": Mechanism(SCSE, (SCSE,)),
     "se": Mechanism(SE, (SE,)),
     "se_var1": Mechanism(SEVar1, (SEVar1,)),
     "se_var2": Mechanism(SEVar2, (SEVar2,)),
     "se_var3": Mechanism(SEVar3, (SEVar3,)),
+    "sge": Mechanism(SGE, (SGE,)),
     "simam": Mechanism(SimAM, (SimAM,)),
     "srm": Mechanism(SRM, (SRM,)),
     "triplet": Mechanism(Triplet, (Triplet,)),

@@ -49,6 +49,12 @@ def _convolved(mean: Tensor, weight: Tensor) -> Tensor:
     return mixed
 
 
+def _circled(mean: Tensor, k: int) -> Tensor:
+    """The means (N, C) with each end followed by the other, as far as a kernel reaches: (N, C + k - 1)."""
+    half = k // 2
+    return torch.cat([mean[:, mean.shape[1] - half :], mean, mean[:, :half]], 1) if half else mean
+
+
 class ECA(Attention):
     """Efficient Channel Attention from Wang et al. 2020, https://arxiv.org/abs/1910.03151.
 
@@ -59,6 +65,7 @@ class ECA(Attention):
         kernel_size: k, odd (3 in Klomp et al. 2023); ``"adaptive"`` computes it from the channels, see
             `adaptive_kernel`. In `insert_` also one value per stage, ``(3, 5, 5, 7)`` or ``"3557"``.
         identity: start as the exact identity.
+        circular: the last channels are neighbours of the first, as in timm's ``ceca``, in place of zeros.
         **factory: device and dtype of the parameters.
     """
 
@@ -71,10 +78,14 @@ class ECA(Attention):
         channels: int,
         kernel_size: int | Literal["adaptive"] = 3,
         identity: bool = False,
+        circular: bool = False,
         **factory: Unpack[Factory],
     ) -> None:
         super().__init__(channels, identity, **factory)
         k = _kernel(kernel_size, channels)
+        if circular and k > channels:
+            raise RecalibError(f"kernel_size={k}: a circle of {channels} channels is shorter than the kernel")
+        self.circular = circular
         self.conv = nn.Conv1d(1, 1, k, padding=k // 2, bias=False, **factory)
 
     @property
@@ -84,10 +95,15 @@ class ECA(Attention):
 
     def gate(self, moments: Moments) -> Affine:
         """Scale of shape (N, C)."""
-        return Affine(_convolved(moments.mean, self.conv.weight.to(moments.mean.dtype)).sigmoid())
+        mean, weight = moments.mean, self.conv.weight.to(moments.mean.dtype)
+        if self.circular:
+            return Affine(F.conv1d(_circled(mean, self.kernel_size).unsqueeze(1), weight).squeeze(1).sigmoid())
+        return Affine(_convolved(mean, weight).sigmoid())
 
-    def kernel(self, size: int) -> Kernel:
-        """The gate as one kernel; see `recalib.ops.gates`."""
+    def kernel(self, size: int) -> Kernel | None:
+        """The gate as one kernel, where zeros surround the channels; see `recalib.ops.gates`."""
+        if self.circular:
+            return None
         return Kernel("neighbours", (self.conv.weight,))
 
     @classmethod
@@ -132,6 +148,7 @@ class ECANS(ECA):
         **factory: Unpack[Factory],
     ) -> None:
         Attention.__init__(self, channels, identity, **factory)
+        self.circular = False
         k = _kernel(kernel_size, channels)
         self.conv = nn.Conv1d(channels, channels, k, groups=channels, bias=False, **factory)
 

@@ -1,9 +1,10 @@
 """SE: squeeze-and-excitation, and the three variants of the ECA paper's ablation."""
 
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from recalib.attention.base import Attention, Factory, Shapes, linear
 from recalib.errors import RecalibError
@@ -40,6 +41,7 @@ class SE(Attention):
         reduction: r in Eq. 3; the hidden layer has max(1, C // r) units.
         bias: with biases, as the authors' own networks and timm have; many ports have none.
         identity: start as the exact identity.
+        gate: ``"sigmoid"``, or ``"hard_sigmoid"``, ``relu6(z + 3) / 6``, as in MobileNetV3, for mobile runtimes.
         **factory: device and dtype of the parameters.
     """
 
@@ -48,16 +50,26 @@ class SE(Attention):
     paper = "Hu 2018, arXiv:1709.01507"
 
     def __init__(
-        self, channels: int, reduction: int = 16, bias: bool = True, identity: bool = False, **factory: Unpack[Factory]
+        self,
+        channels: int,
+        reduction: int = 16,
+        bias: bool = True,
+        identity: bool = False,
+        gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid",
+        **factory: Unpack[Factory],
     ) -> None:
         super().__init__(channels, identity, **factory)
+        if gate not in ("sigmoid", "hard_sigmoid"):
+            raise RecalibError(f"gate={gate!r}: SE takes 'sigmoid' or 'hard_sigmoid'")
         hidden = hidden_width(channels, reduction)
+        self.hard = gate == "hard_sigmoid"
         self.fc1 = nn.Linear(channels, hidden, bias, **factory)
         self.fc2 = nn.Linear(hidden, channels, bias, **factory)
 
     def gate(self, moments: Moments) -> Affine:
         """Scale of shape (N, C); Eq. 3."""
-        return Affine(linear(self.fc2, linear(self.fc1, moments.mean).relu()).sigmoid())
+        z = linear(self.fc2, linear(self.fc1, moments.mean).relu())
+        return Affine(F.relu6(z + 3) / 6 if self.hard else z.sigmoid())
 
     @classmethod
     def told_by(cls, shapes: Shapes) -> dict[str, Any]:
@@ -65,8 +77,10 @@ class SE(Attention):
         hidden, channels = shapes["fc1.weight"]
         return {"channels": channels, "reduction": reduction_of(channels, hidden), "bias": "fc1.bias" in shapes}
 
-    def kernel(self, size: int) -> Kernel:
-        """The gate as one kernel; see `recalib.ops.gates`."""
+    def kernel(self, size: int) -> Kernel | None:
+        """The gate as one kernel, where it is a sigmoid; see `recalib.ops.gates`."""
+        if self.hard:
+            return None
         return Kernel("excitation", (self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias, None))
 
 
