@@ -79,7 +79,18 @@ def test_cifar_fast_climbs_to_a_high_rate_and_falls_as_a_cosine_to_zero():
     assert falling[-1] < 0.001
 
 
-@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"cifar-fast", "cifar-gluon"}))
+def test_cifar_quick_climbs_for_a_quarter_and_falls_in_a_straight_line_to_zero():
+    assert facts("cifar-quick", "model", "epochs", "batch", "nesterov") == ("resnet20", 10, 128, True)
+    assert facts("cifar-quick", "decay_norms_and_biases", "label_smoothing", "channels_last") == (False, 0.1, True)
+    peak = recipe("cifar-quick").lr
+    climbing, falling = (
+        [learning_rate(recipe("cifar-quick"), step, 10) for step in r] for r in (range(26), range(25, 100))
+    )
+    assert climbing == pytest.approx([peak * (step + 1) / 26 for step in range(26)])
+    assert falling == pytest.approx([peak * (100 - step) / 75 for step in range(25, 100)])
+
+
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"cifar-fast", "cifar-gluon", "cifar-quick"}))
 def test_the_originals_use_plain_sgd_and_decay_everything(name):
     assert facts(name, "optimizer", "momentum", "nesterov", "decay_norms_and_biases") == ("sgd", 0.9, False, True)
     assert facts(name, "label_smoothing", "mixup", "cutmix", "ema", "warmup_epochs", "clip") == (0, 0, 0, 0, 0, 0)

@@ -1,7 +1,6 @@
 """`recalib.trim`: which gates it freezes, what comes out, and what it refuses."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 import timm
@@ -46,11 +45,13 @@ def labels(model, images):
         return model(images).argmax(1)
 
 
-EQUAL = SiteTimes({})
+def equal(gates):
+    """As if all gates took the same time."""
+    return SiteTimes(dict.fromkeys(gates, (1.0, 1.0, 1.0)), full=103.0, plain=100.0)
 
 
 def test_a_gate_that_does_not_look_at_the_image_goes_first_and_costs_nothing(model, images, labels):
-    trimmed = trim(model, images, labels, keep=2, times=EQUAL)
+    trimmed = trim(model, images, labels, keep=2, times=equal)
     assert [point.site for point in trimmed.curve][:2] == ["", "layer2.0.attention"]
     assert trimmed.curve[1].chosen_on.divergence == pytest.approx(0, abs=1e-6)
     assert [site.name for site in trimmed.sites if site.frozen] == ["layer2.0"]
@@ -59,14 +60,14 @@ def test_a_gate_that_does_not_look_at_the_image_goes_first_and_costs_nothing(mod
 
 
 def test_the_curve_goes_to_the_last_gate(model, images, labels):
-    trimmed = trim(model, images, labels, times=EQUAL)
+    trimmed = trim(model, images, labels, times=equal)
     assert [point.frozen for point in trimmed.curve] == [0, 1, 2, 3]
     assert trimmed.curve[0].loss.points == 0
     assert all(point.loss.points <= 0.1 for point in trimmed.curve[trimmed.frozen :][:1])
 
 
 def test_frozen_gates_are_gone_and_the_keys_are_those_of_a_network_with_fewer(model, images, labels, tmp_path):
-    trimmed = trim(model, images, labels, keep=1, times=EQUAL).model
+    trimmed = trim(model, images, labels, keep=1, times=equal).model
     kept = [name for name, _ in trimmed.named_modules() if name.endswith(".attention")]
     assert len(kept) == 1
     path = tmp_path / "trimmed.safetensors"
@@ -80,13 +81,13 @@ def test_frozen_gates_are_gone_and_the_keys_are_those_of_a_network_with_fewer(mo
 
 def test_the_network_that_is_given_is_not_changed(model, images, labels):
     before = copy.deepcopy(model.state_dict())
-    trim(model, images, labels, times=EQUAL)
+    trim(model, images, labels, times=equal)
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
 
 
 def test_the_points_of_the_curve_are_those_of_the_networks_it_stands_for(model, images, labels):
     for keep in (0, 1):
-        trimmed = trim(model, images, labels, keep=keep, times=EQUAL)
+        trimmed = trim(model, images, labels, keep=keep, times=equal)
         with torch.no_grad():
             right = (trimmed.model(images[1::2]).argmax(1) == labels[1::2]).double().mean()
         assert trimmed.curve[trimmed.frozen].loss.points == pytest.approx(100 - 100 * float(right))
@@ -98,15 +99,13 @@ def test_a_gate_goes_by_what_it_changes_for_the_time_it_takes():
     assert cheapest({"a": -0.1, "b": 0.3}, {"a": 1.0, "b": 1000.0}) == "a"
 
 
-def test_saving_freezes_as_many_as_it_takes(model, images, labels):
-    names = [f"{site.name}.attention" for site in recalib.sites(model)]
-    times = SiteTimes(dict.fromkeys(names, (1.0, 1.0, 1.0)))
-    assert trim(model, images, labels, saving=0.5, times=times).frozen == 2
-    assert trim(model, images, labels, saving=1.0, times=times).frozen == 3
+def test_time_freezes_as_many_as_it_takes_for_attention_to_cost_so_little(model, images, labels):
+    frozen = {share: trim(model, images, labels, time=share, times=equal).frozen for share in (0.03, 0.02, 0.015, 0.0)}
+    assert frozen == {0.03: 0, 0.02: 1, 0.015: 2, 0.0: 3}
 
 
 def test_without_labels_the_loss_is_of_agreement(model, images):
-    trimmed = trim(model, images, keep=0, times=EQUAL)
+    trimmed = trim(model, images, keep=0, times=equal)
     assert not trimmed.labelled
     with torch.no_grad():
         same = trimmed.model(images[1::2]).argmax(1) == model(images[1::2]).argmax(1)
@@ -114,20 +113,20 @@ def test_without_labels_the_loss_is_of_agreement(model, images):
 
 
 def test_too_few_images_for_the_loss_are_told_with_how_many_it_would_take(model, images):
-    trimmed = trim(model, images, loss=30.0, times=EQUAL)
+    trimmed = trim(model, images, loss=30.0, times=equal)
     wide = [note for note in trimmed.notes if "it would take about" in note]
     loss = trimmed.curve[trimmed.frozen].loss
     assert bool(wide) == ((loss.high - loss.low) / 2 > 30)
-    assert not trim(model, images, keep=0, times=EQUAL).notes
+    assert not trim(model, images, keep=0, times=equal).notes
 
 
 def test_what_was_stopped_goes_on_from_its_journal(model, images, labels, tmp_path):
     journal = tmp_path / "steps.jsonl"
-    whole = trim(model, images, labels, keep=0, times=EQUAL, journal=journal)
+    whole = trim(model, images, labels, keep=0, times=equal, journal=journal)
     lines = journal.read_text().splitlines()
-    assert len(lines) == 4
-    journal.write_text("\n".join([*lines[:2], lines[2][:20]]) + "\n")  # killed in the middle of a line
-    again = trim(model, images, labels, keep=0, times=EQUAL, journal=journal)
+    assert len(lines) == 5  # times, each gate alone, three steps
+    journal.write_text("\n".join([*lines[:3], lines[3][:20]]) + "\n")  # killed in the middle of a line
+    again = trim(model, images, labels, keep=0, times=equal, journal=journal)
     assert again.curve == whole.curve
     assert again.sites == whole.sites
     for key, tensor in whole.model.state_dict().items():
@@ -137,7 +136,7 @@ def test_what_was_stopped_goes_on_from_its_journal(model, images, labels, tmp_pa
 def test_a_pre_activation_network_folds_scales_into_its_convolutions(images):
     torch.manual_seed(0)
     network = recalib.cifar_resnet(8, version=2, attention="se", num_classes=4).eval()
-    trimmed = trim(network, images, keep=0, times=EQUAL)
+    trimmed = trim(network, images, keep=0, times=equal)
     assert trimmed.frozen == 3
     assert trimmed.model.state_dict().keys() == recalib.cifar_resnet(8, version=2, num_classes=4).state_dict().keys()
 
@@ -159,14 +158,14 @@ def test_what_cannot_be_trimmed_is_said_in_one_line(model, images, labels):
     with pytest.raises(RecalibError, match="3 labels"):
         trim(model, images, labels[:3])
     with pytest.raises(RecalibError, match="keep 4: should be from 0 to 3"):
-        trim(model, images, labels, keep=4, times=EQUAL)
+        trim(model, images, labels, keep=4, times=equal)
 
 
 def test_gates_outside_the_contract_stay_and_are_listed(images):
     torch.manual_seed(0)
     network = recalib.cifar_resnet(8, num_classes=4).eval()
     recalib.insert_(network, {0: "se", 2: "timm:gc"})
-    trimmed = trim(network, images, keep=0, times=EQUAL)
+    trimmed = trim(network, images, keep=0, times=equal)
     assert [site.why_kept for site in trimmed.sites] == ["", "no gate on moments"]
     assert type(trimmed.model.layer3[0].attention) is type(network.layer3[0].attention)
 
@@ -176,6 +175,5 @@ def test_a_network_of_timm_is_trimmed_too():
     network = timm.create_model("resnet18", num_classes=3, pretrained=False).eval()
     recalib.insert_(network, "eca")
     images = torch.randn(8, 3, 32, 32)
-    trimmed = trim(network, images, keep=4, times=EQUAL)
+    trimmed = trim(network, images, keep=4, times=equal)
     assert sum(site.frozen is not None for site in trimmed.sites) == 4
-    assert replace(trimmed, model=None).frozen == 4

@@ -23,6 +23,7 @@ COMMANDS = {
     "report": "figures and one interactive page of anything measured or trained",
     "sweep": "search a recipe's settings by a Weights & Biases sweep file, with workers that may die",
     "train": "train a network by a recipe, into a run folder that can be resumed",
+    "trim": "attention that hardly looks at the image becomes a constant, and costs nothing",
 }
 
 

@@ -94,20 +94,24 @@ class Trimmed:
     """A trimmed network.
 
     Attributes:
-        model: the network with the frozen gates folded into the layers before them; the rest as it was.
         sites: every attention module, in the order of the network.
-        curve: one gate frozen after the other, to the last, also beyond what `model` has.
-        frozen: how many of these steps `model` has.
+        curve: one gate frozen after the other, to the last.
+        frozen: how many of these steps were asked for.
         labelled: whether losses are of accuracy, not of agreement.
+        times: that attention takes.
         notes: what a reader should know, one line each.
+        model: the network that was asked for: frozen gates folded into the layers before them, the rest as it was.
+        at: makes the network of any point of the curve.
     """
 
-    model: nn.Module
     sites: tuple[TrimmedSite, ...]
     curve: tuple[Point, ...]
     frozen: int
     labelled: bool
+    times: SiteTimes
     notes: tuple[str, ...]
+    model: nn.Module
+    at: Callable[[int], nn.Module]
 
 
 @torch.no_grad()
@@ -118,9 +122,9 @@ def trim(
     *,
     loss: float | None = 0.1,
     keep: int | None = None,
-    saving: float | None = None,
+    time: float | None = None,
     target: str = "eager",
-    times: SiteTimes | None = None,
+    times: Callable[[Sequence[str]], SiteTimes] | None = None,
     journal: Path | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Trimmed:
@@ -136,9 +140,10 @@ def trim(
         labels: shape (N,); without them the loss is of agreement with the untrimmed network.
         loss: freeze as many as lose at most so many points, on the images set aside; None for no limit.
         keep: leave so many gates; instead of a loss.
-        saving: freeze as many as it takes to save this share of the attention's time; instead of a loss.
+        time: freeze as many as it takes for attention to cost at most this share of the plain network's time, 0.03 for
+            3 %; instead of a loss.
         target: the runtime whose time counts.
-        times: of each site; measured here where they are not given.
+        times: what is asked for the times of gates by name; by default they are measured for one image.
         journal: file that steps are kept in as they are made; a call that finds some there goes on from them.
         say: is told each step.
 
@@ -159,14 +164,17 @@ def trim(
     work = _Trimming(model, images, labels)
     if keep is not None and not 0 <= keep <= len(work.open):
         raise RecalibError(f"keep {keep}: should be from 0 to {len(work.open)}, the gates that can be frozen")
-    if saving is not None and not 0 < saving <= 1:
-        raise RecalibError(f"saving {saving}: should be above 0 and at most 1, a share of the attention's time")
-    times = times or site_times(model, list(work.open), images[:1], target)
-    work.run(times.ms, _Journal(journal), say or (lambda line: None))
-    frozen = _how_many(work.curve, loss, keep, saving)
+    if time is not None and not time >= 0:
+        raise RecalibError(f"time {time}: should be a share of the plain network's time, such as 0.03")
+    kept = _Journal(journal)
+    measured = kept.times() or (times or (lambda names: site_times(model, names, images[:1], target)))(work.open)
+    kept.keep(measured)
+    work.run(measured.ms, kept, say or (lambda line: None))
+    frozen = _how_many(work.curve, loss, keep, time, measured.plain)
+    limit = loss if keep is None and time is None else None
     return Trimmed(
-        work.network(frozen), work.sites(frozen, times), tuple(work.curve), frozen, labels is not None,
-        tuple(_notes(work.curve, frozen, loss if keep is None and saving is None else None)),
+        work.sites(frozen, measured), tuple(work.curve), frozen, labels is not None, measured,
+        tuple(_notes(work.curve, frozen, limit)), work.network(frozen), work.network,
     )  # fmt: skip
 
 
@@ -180,11 +188,12 @@ def cheapest(added: Mapping[str, float], cost: Mapping[str, float]) -> str:
     return min(added, key=lambda name: added[name] / cost[name] if added[name] > 0 else added[name] * cost[name])
 
 
-def _how_many(curve: Sequence[Point], loss: float | None, keep: int | None, saving: float | None) -> int:
+def _how_many(curve: Sequence[Point], loss: float | None, keep: int | None, time: float | None, plain: float) -> int:
     if keep is not None:
         return len(curve) - 1 - keep
-    if saving is not None:
-        return next(point.frozen for point in curve if point.ms >= saving * curve[-1].ms * (1 - 1e-9))
+    if time is not None:
+        whole = curve[-1].ms
+        return next(point.frozen for point in curve if whole - point.ms <= time * plain + 1e-9 * whole)
     return max(point.frozen for point in curve if loss is None or point.loss.points <= loss)
 
 
@@ -208,7 +217,19 @@ class _Journal:
         lines = path.read_text().splitlines() if path is not None and path.exists() else []
         self.steps = [json.loads(line) for line in lines if line.endswith("}")]
 
+    def times(self) -> SiteTimes | None:
+        """Those that the steps there were chosen by."""
+        told = next((step["times"] for step in self.steps if "times" in step), None)
+        return told and SiteTimes({name: tuple(found) for name, found in told["ranges"].items()}, **{
+            key: told[key] for key in ("full", "plain")})  # fmt: skip
+
+    def keep(self, times: SiteTimes) -> None:
+        """Keep the times that steps are chosen by."""
+        if self.times() is None:
+            self.add({"times": asdict(times)})
+
     def add(self, step: Mapping[str, Any]) -> None:
+        """Keep a step."""
         self.steps.append(dict(step))
         if self.path is not None:
             with self.path.open("a") as file:

@@ -1,0 +1,117 @@
+"""``recalib trim`` from a checkpoint to one with fewer gates."""
+
+import json
+
+import pytest
+import torch
+
+import recalib
+from recalib.cli import main
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """An eight-layer network with SE, as `recalib train` writes one."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "se.safetensors"
+    network = recalib.cifar_resnet(8, attention="se")
+    for name, parameter in network.named_parameters():
+        if "attention" in name:
+            torch.nn.init.normal_(parameter)
+    recalib.save_checkpoint(network, path, normalization=[[0.5] * 3, [0.25] * 3], classes=[str(i) for i in range(10)])
+    return path
+
+
+@pytest.fixture
+def trim(checkpoint, cifar, tmp_path):
+    def command(*flags, source=checkpoint, data=cifar):
+        return main([
+            "trim", str(source), "--data", str(data), "--to", str(tmp_path / "trimmed.safetensors"),
+            "--images", "40", "--rounds", "2", *flags,
+        ])  # fmt: skip
+
+    return command
+
+
+def test_a_trimmed_checkpoint_is_one_like_any_other(trim, checkpoint, tmp_path, capsys):
+    assert trim("--keep", "1", "--no-test", "--json", str(tmp_path / "out.json")) == 0
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert [set(site) >= {"name", "frozen", "variation", "loss", "ms"} for site in result["sites"]] == [True] * 3
+    assert sum(site["frozen"] for site in result["sites"]) == result["frozen"] == 2
+    assert result["sentence"] in capsys.readouterr().out
+    assert result["top1_before"] is not None
+    trimmed = recalib.load_checkpoint(tmp_path / "trimmed.safetensors")
+    assert sum(isinstance(module, recalib.attention.SE) for module in trimmed.modules()) == 1
+    seen = recalib.inspect_checkpoint(tmp_path / "trimmed.safetensors")
+    assert seen.normalization == ((0.5,) * 3, (0.25,) * 3)
+    assert len(seen.metadata["trimmed"]) == 2
+    assert seen.metadata["classes"] == [str(i) for i in range(10)]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Forty pictures of two classes to train on, and eight to test on, laid out as ImageNet is."""
+    from PIL import Image
+
+    for half, count in (("train", 20), ("val", 4)):
+        for label, colour in (("cold", (0, 0, 200)), ("warm", (200, 0, 0))):
+            folder = tmp_path / "data" / half / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (40, 40), tuple(c + 2 * i for c in colour)).save(folder / f"{i}.png")
+    return tmp_path / "data"
+
+
+def test_fine_tuning_is_a_run_of_the_usual_kind_and_the_test_set_is_looked_at_once(trim, pictures, tmp_path):
+    torch.manual_seed(0)
+    recalib.save_checkpoint(recalib.cifar_resnet(8, attention="eca", num_classes=2), tmp_path / "two.safetensors")
+    flags = ("--keep", "1", "--finetune", "1", "--images", "20", "--json", str(tmp_path / "out.json"))
+    assert trim(*flags, source=tmp_path / "two.safetensors", data=pictures) == 0
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert [point["frozen"] for point in result["curve"] if point["finetuned"]] == [2]
+    test = result["test"]
+    assert test["loss"]["images"] == 8
+    assert test["top1_before"] - test["top1_after"] == pytest.approx(test["loss"]["points"])
+    config = json.loads((tmp_path / "trimmed-trim" / "2-frozen" / "config.json").read_text())
+    assert config["recipe"]["holdout"] == 0.5
+    tuned = recalib.load_checkpoint(tmp_path / "trimmed-trim" / "2-frozen" / "last.safetensors").state_dict()
+    assert all(
+        torch.equal(tuned[k], t)
+        for k, t in recalib.load_checkpoint(tmp_path / "trimmed.safetensors").state_dict().items()
+    )
+
+
+def test_fine_tuning_needs_images_that_nothing_is_judged_on(trim, pictures, tmp_path, capsys):
+    recalib.save_checkpoint(recalib.cifar_resnet(8, attention="eca", num_classes=2), tmp_path / "two.safetensors")
+    assert trim("--finetune", "1", source=tmp_path / "two.safetensors", data=pictures) == 2
+    assert "all 40 training images are looked at: --images leaves some to tune on" in capsys.readouterr().err
+
+
+def test_what_is_there_is_gone_on_with_only_where_asked(trim, capsys, tmp_path):
+    assert trim("--keep", "1", "--no-test") == 0
+    steps = (tmp_path / "trimmed-trim" / "steps.jsonl").read_text()
+    assert trim("--keep", "0", "--no-test") == 2
+    assert "holds a run already; add --resume" in capsys.readouterr().err
+    assert trim("--keep", "0", "--no-test", "--resume") == 0
+    assert (tmp_path / "trimmed-trim" / "steps.jsonl").read_text() == steps
+    assert trim("--keep", "0", "--no-test", "--resume", "--runtime", "onnxruntime") == 2
+    assert "begun with other settings: runtime 'eager', now 'onnxruntime'" in capsys.readouterr().err
+
+
+def test_a_folder_of_images_has_no_labels(trim, pictures, capsys):
+    assert trim("--keep", "1", data=pictures / "val" / "warm") == 0
+    assert "points of agreement lost on 2 training images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--loss", "0.1", "--keep", "3"), "--loss and --keep: give one of --loss, --time and --keep"),
+        (("--time", "few"), "--time few: write it as 3%"),
+        (("--keep", "4"), "keep 4: should be from 0 to 3"),
+        (("--runtime", "eagre"), "unknown runtime 'eagre'; did you mean eager?"),
+    ],
+)
+def test_mistakes_are_one_line(trim, capsys, flags, message):
+    assert trim(*flags) == 2
+    assert message in capsys.readouterr().err
