@@ -87,7 +87,7 @@ RECIPES = {
     ),
     # ours: for an hour of a small machine; a triangular rate, the rest as in cifar-fast, without what only a GPU pays
     # back. The peak of the rate was chosen on a tenth of the training images set aside (results/study/trials)
-    "cifar-quick": Recipe(
+    "cifar-quick": ClassificationRecipe(
         dataset="cifar10", model="resnet20", epochs=10, batch=128, lr=0.4, nesterov=True, weight_decay=5e-4,
         decay_norms_and_biases=False, schedule="linear", warmup_epochs=2.5, label_smoothing=0.1, channels_last=True,
         drop_last=True,

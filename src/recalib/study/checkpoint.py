@@ -11,6 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recalib.classification import ClassificationJob, ClassificationRecipe, run
+from recalib.classification.feeds import dataset_in, open_test
+from recalib.classification.recipes import Dataset
+from recalib.classification.scores import mcnemar, predict
 from recalib.data import FolderTest, normalization_name, read_cifar, read_folder
 from recalib.data.pictures import image_files, read_batch
 from recalib.deploy.about import About
@@ -19,15 +23,11 @@ from recalib.errors import RecalibError
 from recalib.measure.statistics import Interval, ratio_interval
 from recalib.runs import RunFolder
 from recalib.runs.folder import weights_of
-from recalib.runs.job import as_config
 from recalib.study.paired import Loss, loss_between
 from recalib.study.times import latencies, site_times, stripped
 from recalib.study.trim import Trimmed, TrimmedSite, trim
 from recalib.surgery import load_checkpoint, save_checkpoint
-from recalib.training import Job, Recipe, run
-from recalib.training.feeds import dataset_in, open_test
-from recalib.training.recipes import Dataset
-from recalib.training.scores import mcnemar, predict
+from recalib.training.job import plain
 
 Say = Callable[[str], None]
 CALIBRATION = {"cifar10": 5000, "cifar100": 5000, "imagenet": 1000}
@@ -113,7 +113,7 @@ def trim_checkpoint(job: TrimJob, *, resume: bool = False, say: Say = print) -> 
     calibration = calibration_images(job.data, about, job.images)
     work = job.to.with_name(f"{job.to.stem}-trim")
     folder = RunFolder(work)
-    folder.begin(as_config(job), resume=resume, may_differ=MAY_DIFFER)
+    folder.begin(plain(asdict(job)), resume=resume, may_differ=MAY_DIFFER)
     journal = work / "steps.jsonl"
     if not journal.exists():
         say(f"{len(calibration.images)} training images; steps are kept in {journal}")
@@ -239,16 +239,16 @@ def _finetune(
 
 def _tuning(
     job: TrimJob, about: About, calibration: Calibration, weights: Path, work: Path, frozen: int
-) -> Job:  # fmt: skip
+) -> ClassificationJob:  # fmt: skip
     """From the trimmed network at a small rate, on the training images that were not looked at."""
     form = about.normalization
     batch = min(128, calibration.total - len(calibration.images))
-    recipe = Recipe(
+    recipe = ClassificationRecipe(
         weights=weights, model=about.model, epochs=job.finetune, batch=batch, lr=0.01, nesterov=True, weight_decay=5e-4,
         schedule="linear", warmup_epochs=0.1 * job.finetune, channels_last=True, drop_last=True,
         holdout=calibration.share, image_size=about.size[0], normalization=normalization_name(form.mean, form.std),
     )  # fmt: skip
-    return Job(recipe=recipe, data=job.data, out=work, name=f"{frozen}-frozen", preset="trim", workers=0)
+    return ClassificationJob(recipe=recipe, data=job.data, out=work, name=f"{frozen}-frozen", preset="trim", workers=0)
 
 
 def _aside(calibration: Calibration, before: nn.Module, after: nn.Module) -> Loss:
@@ -304,7 +304,7 @@ def _tested(job: TrimJob, about: About, before: nn.Module, after: nn.Module) -> 
     if dataset is None or (dataset == "imagenet" and not (job.data / "val").is_dir()):
         return None
     form = normalization_name(about.mean, about.std)
-    recipe = Recipe(dataset=dataset, normalization=form, image_size=about.size[0])
+    recipe = ClassificationRecipe(dataset=dataset, normalization=form, image_size=about.size[0])
     batches, _ = open_test(job.data, recipe, torch.device("cpu"))
     rights = [predict(network, batches).correct() for network in (before, after)]
     loss = loss_between(*rights)

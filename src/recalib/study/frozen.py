@@ -8,8 +8,8 @@ from torch import Tensor, fx, nn
 
 from recalib import ops
 from recalib.attention import Attention
-from recalib.deploy.deployed import Deployed
-from recalib.deploy.graph import NORMS_BY_NAME, module_of
+from recalib.deploy.deployed import NORMS_BY_NAME, Deployed
+from recalib.deploy.graph import module_of
 from recalib.ops import Affine, Moments
 
 StandIn = Literal["mean", "logit", "fit"]
@@ -142,7 +142,7 @@ def gates_of(graph: Deployed) -> dict[str, fx.Node]:
 def _takes_scale(layer: nn.Module) -> bool:
     if isinstance(layer, nn.Conv2d):
         return True
-    if type(layer).__name__ == "BatchNormAct2d":
-        return isinstance(layer.act, nn.Identity) and isinstance(layer.drop, nn.Identity)
+    if hasattr(layer, "act") and not (isinstance(layer.act, nn.Identity) and isinstance(layer.drop, nn.Identity)):
+        return False  # timm's norms with an activation
     known = isinstance(layer, _NORMS) or type(layer).__name__ in NORMS_BY_NAME
     return known and layer.weight is not None and layer.bias is not None
