@@ -311,12 +311,27 @@ def occupied():
 
 
 REFUSED = {
-    "no residual additions": (
-        torchvision.models.squeezenet1_1,
+    "tokens only": (
+        lambda: timm.create_model("vit_tiny_patch16_224", depth=1),
         "se",
         {},
-        r"SqueezeNet has no residual add.*where=",
+        r"VisionTransformer has no residual additions or blocks that can be seen.*where=\['patch_embed.proj'\]",
     ),
+    "no convolutions": (lambda: nn.Sequential(nn.Linear(3, 3)), "se", {}, r"Sequential has no convolutions"),
+    "does not run": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.Linear(3, 3)),
+        "se",
+        {},
+        r"Sequential does not run on \(1, 3, 224, 224\), so its sites cannot be seen",
+    ),
+    "quantised": (
+        lambda: nn.Sequential(nn.ReLU(), torch.ao.nn.quantized.Quantize(1.0, 0, torch.quint8)),
+        "se",
+        {},
+        r"quantised: call insert_ first, then quantise",
+    ),
+    "pattern without a match": (resnet18, "se", {"where": "layer9.*"}, r"unknown module 'layer9\.\*'; did you mean"),
+    "class without a match": (resnet18, "se", {"where": "C2f"}, r"unknown module 'C2f'; there are .*BasicBlock"),
     "second module": (occupied, "se", {}, r"layer3\.1 has a module at this site already: attention \(AB\)"),
     "timm's own module": (lambda: timm.create_model("seresnet18"), "se", {}, r"layer1\.0 has .* se \(SEModule\)"),
     "unknown name": (resnet18, "ecca", {}, r"unknown attention 'ecca'; did you mean eca"),
@@ -372,6 +387,11 @@ def test_a_model_compiled_in_place_is_refused():
     for verb in (lambda model: insert_(model, "se"), remove_, fuse_):
         with pytest.raises(RecalibError, match="compiled"):
             verb(model)
+
+
+def test_a_model_that_is_not_made_yet_is_refused():
+    with pytest.raises(RecalibError, match="LazyConv2d is not made yet: run the model on an input, then call insert_"):
+        insert_(nn.Sequential(nn.LazyConv2d(8, 1)), "se")
 
 
 def test_a_traced_graph_is_recognised():

@@ -6,6 +6,7 @@ import torch
 import torchvision
 from torch import nn
 
+from recalib import RecalibError
 from recalib.models import cifar_resnet
 from recalib.surgery import Site, sites
 
@@ -110,6 +111,40 @@ def test_a_block_that_is_used_twice_is_one_site():
     assert [site.name for site in sites(nn.Sequential(nn.Sequential(block, block), nn.Sequential(block)))] == ["0.0"]
 
 
-@pytest.mark.parametrize("name", ["vgg11", "shufflenet_v2_x0_5", "densenet121"])
-def test_a_network_without_residual_additions_has_no_sites(name):
-    assert sites(torchvision_model(name)) == []
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    {
+        "vgg11": (5, ["features.1", "features.4", "features.9", "features.14", "features.19"]),
+        "shufflenet_v2_x0_5": (16, ["stage2.0", "stage2.1"]),
+        "densenet121": (4, ["features.denseblock1", "features.denseblock2"]),
+        "squeezenet1_1": (8, ["features.3", "features.4", "features.6"]),
+    }.items(),
+)
+def test_without_residual_additions_attention_goes_after_each_block(name, expected):
+    found = sites(torchvision_model(name))
+    assert {site.kind for site in found} == {"blocks"}
+    assert len(found) == expected[0]
+    assert [site.name for site in found][: len(expected[1])] == expected[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "count"),
+    [
+        ("residual", ["layer1.0", "layer1.1", "layer2.0"], 8),
+        ("blocks", ["layer1.0", "layer1.1", "layer2.0"], 8),
+        ("stages", ["layer1", "layer2", "layer3", "layer4"], 4),
+        ("convs", ["relu", "layer1.0.relu", "layer1.0.bn2"], 20),
+    ],
+)
+def test_every_kind_of_site_has_channels_and_resolution(kind, names, count):
+    found = sites(torchvision_model("resnet18"), kind)
+    assert [site.name for site in found][: len(names)] == names
+    assert len(found) == count
+    assert {site.kind for site in found} == {kind}
+    assert found[-1].channels == 512
+    assert found[-1].size == (7, 7)
+
+
+def test_an_unknown_kind_is_one_line():
+    with pytest.raises(RecalibError, match="unknown kind of sites 'block'; did you mean blocks"):
+        sites(torchvision_model("resnet18"), "block")

@@ -13,6 +13,10 @@ from recalib.surgery.insertion import Insertion, Placement
 from recalib.surgery.sites import blocks, module_named
 from recalib.surgery.wrap import Recalibrated
 
+ATTENTION = (
+    "SEModule", "SqueezeExcite", "SqueezeExcitation", "EffectiveSEModule", "EcaModule", "CecaModule", "GatherExcite",
+    "GlobalContext", "CbamModule", "LightCbamModule",
+)  # fmt: skip  # channel attention of timm and torchvision, by class
 WRAPPERS = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "FSDPModule")
 
 
@@ -49,6 +53,8 @@ def _build(model: nn.Module, host: nn.Module, placement: Placement, kind: Attent
 
 
 def _refuse_taken(name: str, outermost: nn.Module, host: nn.Module) -> None:
+    if type(host).__name__ in ATTENTION:
+        raise RecalibError(f"{name} has a module at this site already: it is one ({type(host).__name__})")
     by = "attention" if isinstance(getattr(outermost, "attention", None), nn.Module) else taken_by(host)
     if by is not None:
         present = type(getattr(outermost, by)).__name__
@@ -64,8 +70,13 @@ def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 def refuse_finished(model: nn.Module, verb: str) -> None:
-    """Raise for a model that is wrapped, compiled or scripted, and say that the verb comes before that."""
+    """Raise for a model that is wrapped, compiled, scripted, quantised or not yet made, and say what comes first."""
     for module in model.modules():
+        if any(nn.parameter.is_lazy(p) for p in module._parameters.values() if p is not None):
+            raise RecalibError(f"{type(module).__name__} is not made yet: run the model on an input, then call {verb}")
+        kind = type(module)
+        if kind.__module__.startswith("torch.") and ".quantized" in kind.__module__ and "Float" not in kind.__name__:
+            raise RecalibError(f"the model is quantised: call {verb} first, then quantise")
         ancestry = {cls.__name__ for cls in type(module).__mro__}
         wrapper = next((name for name in WRAPPERS if name in ancestry), None)
         if wrapper is not None:

@@ -11,15 +11,19 @@ from recalib.surgery.attach import attach, refuse_finished, replace
 from recalib.surgery.blocks import restore_class, swap_class
 from recalib.surgery.build import Attention, name_of, per_stage
 from recalib.surgery.insertion import Insertion, Placement, hosts, inserted
-from recalib.surgery.sites import Site, blocks, named_sites, sites
+from recalib.surgery.sites import KINDS, Site, blocks, default_sites, named_sites, names_of, sites
+from recalib.surgery.watch import CONVOLUTIONS
 from recalib.surgery.wrap import Position, Recalibrated
+
+Where = str | type | Callable[[Site], bool] | Sequence[str] | None
+"""Where attention goes: a kind of `sites`, a module's name, a pattern, a class, a filter, or names and patterns."""
 
 
 def insert_(
     model: nn.Module,
     attention: Attention | Mapping[int, Attention],
     *,
-    where: Callable[[Site], bool] | Sequence[str] | None = None,
+    where: Where = None,
     identity: bool = False,
     position: Position = "after",
     **options: Any,
@@ -30,10 +34,12 @@ def insert_(
     after. New modules take the mode, device and precision of their block, and can be trained in a frozen network too.
 
     Args:
-        model: a torchvision or timm CNN with residual additions, or anything that contains one.
+        model: a convolutional network, or anything that contains one.
         attention: a name of `attention_names`, ``timm:NAME``, a class or factory ``channels -> module``, or a mapping
             from the index of a stage to one of these; stages that it leaves out get nothing.
-        where: a filter ``Site -> bool`` on `sites`, or names of modules after whose output the attention goes.
+        where: the kind of `sites`, ``"residual"``, ``"blocks"``, ``"stages"`` or ``"convs"``; a filter ``Site -> bool``
+            on the default sites; or the modules after whose output the attention goes: their class, a name, a pattern
+            such as ``"backbone.*.C2f"``, or several of these.
         identity: start every module as the exact identity.
         position: ``"after"`` or ``"before"`` the modules that `where` names.
         **options: of the attention, for every site; a tuple has one value for each stage of the network.
@@ -42,8 +48,8 @@ def insert_(
         What was inserted.
 
     Raises:
-        RecalibError: for a network without known residual blocks, a site that has a module already, an unknown name
-            or option, and a wrapped or compiled model. The model is left as it was.
+        RecalibError: for a network without such sites, a site that has a module already, an unknown name or option,
+            and a model that is wrapped, compiled, quantised or not initialised. The model is left as it was.
 
     Example::
 
@@ -57,8 +63,10 @@ def insert_(
     plan = [(site, *recipes[site.stage]) for site in chosen if site.stage in recipes]
     if not plan:
         raise RecalibError(f"attention for the stages {sorted(recipes)}: none of the chosen sites is in one of these")
-    place = "end" if where is None or callable(where) else position
-    placements = [Placement(site, name_of(kind), settings, place) for site, kind, settings in plan]
+    placements = [
+        Placement(site, name_of(kind), settings, "end" if site.kind == "residual" else position)
+        for site, kind, settings in plan
+    ]
     return attach(model, placements, [kind for _, kind, _ in plan])
 
 
@@ -74,7 +82,8 @@ def repeat_(model: nn.Module, insertion: Insertion) -> Insertion:
             `insert_`. The model is left as it was.
     """
     refuse_finished(model, "repeat_")
-    ends = {site.name: site for site in sites(model)}
+    at_ends = any(placement.position == "end" for placement in insertion.placements)
+    ends = {site.name: site for site in default_sites(model)} if at_ends else {}
     for placement in insertion.placements:
         site = placement.site
         if placement.position == "end" and site.name not in ends:
@@ -132,34 +141,40 @@ def fuse_(model: nn.Module) -> None:
         swap_class(block)
 
 
-def _choose(
-    model: nn.Module, where: Callable[[Site], bool] | Sequence[str] | None, position: Position
-) -> tuple[list[Site], int]:
+def _choose(model: nn.Module, where: Where, position: Position) -> tuple[list[Site], int]:
     """The sites to insert at, and the number of stages of the network."""
     if position not in ("after", "before"):
         raise unknown("position", position, ("after", "before"))
-    if where is not None and not callable(where):
-        if not where:
+    kind = where if isinstance(where, str) and where in KINDS else None
+    keep = where if callable(where) and not isinstance(where, type) else None
+    if where is not None and kind is None and keep is None:
+        wanted = [where] if isinstance(where, (str, type)) else list(where)  # type: ignore[arg-type]
+        if not wanted:
             raise RecalibError("where=[] names no module")
-        return named_sites(model, [where] if isinstance(where, str) else where, position)
+        return named_sites(model, [name for one in wanted for name in names_of(model, one)], position)
     if position == "before":
         raise RecalibError("position='before' needs where=[names of modules]")
-    found = _default_sites(model)
-    chosen = [site for site in found if where is None or where(site)]
+    found = _sites_of_kind(model, kind)
+    chosen = [site for site in found if keep is None or keep(site)]
     if not chosen:
         raise RecalibError(f"where leaves none of the {len(found)} sites, from {found[0]} to {found[-1]}")
     return chosen, 1 + found[-1].stage
 
 
-def _default_sites(model: nn.Module) -> list[Site]:
-    found = sites(model)
-    if not found:
-        traced = ", for it is a traced graph" if isinstance(model, torch.fx.GraphModule) else ""
-        raise RecalibError(
-            f"{type(model).__name__} has no residual additions that are known{traced}; "
-            "name the modules that attention should follow, as in where=['features.3', 'features.8']"
-        )
-    return found
+def _sites_of_kind(model: nn.Module, kind: str | None) -> list[Site]:
+    name, traced = type(model).__name__, isinstance(model, torch.fx.GraphModule)
+    found = [] if traced else default_sites(model) if kind is None else sites(model, kind)  # type: ignore[arg-type]
+    if found:
+        return found
+    convs = [n for n, m in model.named_modules() if isinstance(m, CONVOLUTIONS)]
+    if not convs:
+        raise RecalibError(f"{name} has no convolutions; channel attention recalibrates maps (N, C, H, W)")
+    examples = list(dict.fromkeys((convs[0], convs[-1])))
+    what = "residual additions or blocks" if kind is None else kind
+    raise RecalibError(
+        f"{name} has no {what} that can be seen{', for it is a traced graph' * traced}; "
+        f"name the modules that attention should follow, as in where={examples}"
+    )
 
 
 def _recipes(

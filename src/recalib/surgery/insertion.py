@@ -10,7 +10,7 @@ from torch import nn
 
 from recalib.surgery.blocks import channels_of
 from recalib.surgery.build import name_of
-from recalib.surgery.sites import Site, sites
+from recalib.surgery.sites import Site, default_sites
 from recalib.surgery.wrap import Recalibrated, without_wrappers
 
 
@@ -82,7 +82,7 @@ def _recorded(name: str, placement: Mapping[str, Any]) -> Placement:
 
 def _seen(model: nn.Module, name: str, host: Any) -> Placement:
     """What can be said of a module that a network was built with."""
-    site = next(site for site in sites(model) if site.name == name)
+    site = next(site for site in default_sites(model) if site.name == name)
     return Placement(site, name_of(type(host.attention)), {}, "end")
 
 

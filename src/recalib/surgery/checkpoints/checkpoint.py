@@ -16,7 +16,7 @@ from recalib.surgery.checkpoints.format import IMAGENET, Format, Normalization
 from recalib.surgery.checkpoints.mechanisms import attention_tensors, recipe_of_tensors, seen_options
 from recalib.surgery.checkpoints.networks import Architecture, num_classes_of, recognise
 from recalib.surgery.insertion import Insertion, Placement, inserted
-from recalib.surgery.sites import Site, named_sites, sites
+from recalib.surgery.sites import Site, default_sites, named_sites
 
 LOG = logging.getLogger("recalib")
 
@@ -88,7 +88,7 @@ class Checkpoint:
         return Insertion(tuple(placements), 0)
 
     def _sites(self, network: nn.Module, names: list[str]) -> dict[str, Site]:
-        found = {site.name: site for site in sites(network)}
+        found = {site.name: site for site in default_sites(network)}
         for position in ("after", "before"):
             named = [name for name in names if self.attended[name].position == position]
             found |= {site.name: site for site in named_sites(network, named, position)[0]} if named else {}

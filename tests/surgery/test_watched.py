@@ -141,15 +141,102 @@ def test_there_is_no_tail_to_fuse(model):
 
 @pytest.mark.parametrize(
     "network",
-    [
-        lambda: timm.create_model("vit_tiny_patch16_224"),  # branches end in linear layers
-        lambda: timm.create_model("test_byobnet"),  # have squeeze-and-excitation at the site
-        lambda: torchvision.models.densenet121(),  # concatenates
-        lambda: torchvision.models.swin_t(),
-    ],
-    ids=["transformer", "attention of its own", "densenet", "swin"],
+    [lambda: timm.create_model("vit_tiny_patch16_224"), lambda: torchvision.models.swin_t()],
+    ids=["N, L, C", "N, H, W, C"],
 )
-def test_networks_whose_branches_end_otherwise_have_no_sites(network):
+def test_additions_of_tokens_are_no_sites(network):
     with torch.device("meta"):
         model = network()
     assert sites(model) == []
+
+
+def test_attention_of_the_networks_own_at_the_site_is_refused():
+    with pytest.raises(RecalibError, match=r"stages.1.0.attn_last has a module at this site already.*SEModule"):
+        insert_(timm.create_model("test_byobnet"), "eca")
+
+
+class Rep(nn.Module):
+    """As RepVGG in training: three parallel branches, none of which is a shortcut."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.wide, self.narrow = nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(3))
+
+    def forward(self, x):
+        y = self.norms[0](self.wide(x)) + self.norms[1](self.narrow(x))
+        return (y + self.norms[2](x)).relu()
+
+
+class Fusion(nn.Module):
+    """As in feature pyramids: two maps of different origin are added."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x, skip):
+        return self.conv(x) + skip
+
+
+class Pyramid(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.first, self.second = Fusion(8), Fusion(8)
+
+    def forward(self, x):
+        y = self.stem(x)
+        return self.second(self.first(y, torch.zeros_like(y).detach() + 1), x[:, :1].expand_as(y))
+
+
+class Metaformer(nn.Module):
+    """Two branches in one block, the second added to the first's sum; one is of a control flow over data."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.mixer, self.mlp = nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x):
+        x = x + self.mixer(x)
+        if x.sum() > 1e30:
+            return x
+        return x + self.mlp(x).mul(0.5)
+
+
+def test_parallel_branches_are_blocks_and_have_no_shortcut():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Rep(8), Rep(8))
+    assert [(site.name, site.kind) for site in sites(model)] == [("1", "blocks"), ("2", "blocks")]
+
+
+def test_a_sum_of_maps_of_different_origin_is_not_residual():
+    assert sites(Pyramid(), "residual") == []
+
+
+def test_a_block_may_add_twice_and_branch_on_what_it_sees():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Metaformer(8))
+    assert [site.name for site in sites(model)] == ["1.mixer", "1.mlp"]
+
+
+def test_patterns_and_classes_name_modules():
+    for where in ("*.norm", "*.BatchNorm2d", nn.BatchNorm2d, ["1.norm", "2.*"], "BatchNorm2d"):
+        model = own()
+        names = [site.name for site in insert_(model, "se", where=where).sites]
+        assert names[:2] == ["1.norm", "2.norm"] or where == ["1.norm", "2.*"]
+    assert [site.name for site in insert_(own(), "se", where="OwnBlock").sites] == ["1", "2", "4"]
+
+
+@pytest.mark.parametrize(("dims", "shape"), [(1, (1024,)), (3, (64, 64, 64))])
+def test_sites_in_other_dimensions(dims, shape):
+    conv, norm = getattr(nn, f"Conv{dims}d"), getattr(nn, f"BatchNorm{dims}d")
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = conv(8, 8, 3, padding=1), norm(8)
+
+        def forward(self, x):
+            return (x + self.norm(self.conv(x))).relu()
+
+    found = sites(nn.Sequential(conv(2, 8, 1), Block(), Block()))
+    assert [(site.name, site.channels, site.size) for site in found] == [("1.norm", 8, shape), ("2.norm", 8, shape)]
