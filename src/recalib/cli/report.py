@@ -1,5 +1,6 @@
 """`recalib report`: figures and one interactive page of anything measured or trained."""
 
+import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ from recalib.report.figures import draw_figure
 from recalib.report.page import main_setting
 from recalib.report.picture import write_picture
 from recalib.report.rows import SETTING
+from recalib.report.sweep import show_sweep, sweep_page
 from recalib.report.table2 import table2
 from recalib.runs.environment import without_place
+
+SWEEP = "sweep.json"  # what recalib sweep leaves in its folder
 
 
 @dataclass
@@ -27,6 +31,7 @@ class Arguments:
     """Draw what was measured, or tabulate what was trained.
 
     From files of recalib compare, latency or bench: the page, or one figure of the paper (2, 3, 4, 5, 6 or table2).
+    From the folder of a sweep: its trials, and as *.html the page with curves and importances.
     From folders of runs: a table of accuracies with their deviations over seeds, and as *.html the page with curves.
 
     Example: recalib report recalib-compare/compare.jsonl --figure 5 --out fig5.svg
@@ -65,6 +70,9 @@ def main(argv: list[str]) -> int:
     if all((path / "config.json").is_file() for path in args.results):
         _runs(args, command)
         return 0
+    if len(args.results) == 1 and (args.results[0] / SWEEP).is_file():
+        _sweep(args, command)
+        return 0
     results = read_results(args.results)
     write_json(args.json, {"machines": results.machines, "cells": results.cells})
     if args.figure is None:
@@ -94,6 +102,17 @@ def _runs(args: Arguments, command: str) -> None:
         _text(trained_page(rows, left_out, command), args.out)
     else:
         _text(markdown(rows) + "\n", args.out)
+
+
+def _sweep(args: Arguments, command: str) -> None:
+    results = json.loads((args.results[0] / SWEEP).read_text())
+    if results["best"] is None:
+        raise RecalibError(f"{args.results[0]}: no trial is complete yet; `recalib sweep --join` goes on with it")
+    write_json(args.json, results)
+    if args.out is None:
+        show_sweep(results)
+    else:
+        _text(sweep_page(results, command), args.out)
 
 
 def _page(args: Arguments, results: Results, command: str) -> None:

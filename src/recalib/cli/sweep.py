@@ -1,7 +1,10 @@
 """``recalib sweep``: a Weights & Biases sweep file, searched here by any number of workers that may die."""
 
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
@@ -11,7 +14,7 @@ from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError
 from recalib.report.sweep import show_sweep
-from recalib.runs import environment
+from recalib.runtimes import find_runtime
 from recalib.study.sweep import HOLDOUT, Sweep, sweep
 from recalib.study.sweep_space import read_space
 
@@ -49,6 +52,10 @@ class Arguments:
     """of the search and of every training"""
     parallel: int = 4
     """trials that may run at the same time; part of the result of a search that learns"""
+    target: str = "eager"
+    """runtime of the metrics latency_ms and latency_overhead: eager, compile, onnxruntime, openvino, ..."""
+    jobs: int = 1
+    """workers on this machine; each is a process, with OMP_NUM_THREADS threads"""
     join: bool = False
     """go on with the sweep in the folder, or work at it beside others"""
     heartbeat: float = 60.0
@@ -68,22 +75,48 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Run the command."""
     given = parse(Arguments, argv, "recalib sweep", config=(FlagCreatePairsOff,))
-    for name in ("parallel", "trials", "heartbeat"):
+    for name in ("parallel", "trials", "heartbeat", "jobs"):
         value = getattr(given, name)
         if value is not None and value <= 0:
             raise RecalibError(f"--{name} {value}: should be above 0")
     job = _job(given)
     space = read_space(given.space, job.recipe)
+    find_runtime(given.target)
     for note in space.notes:
         print(note)
     out = given.out or Path("sweeps") / given.space.stem
-    asked = Sweep(space=space, job=job, out=out, seed=given.seed, parallel=given.parallel)
-    results = sweep(asked, trials=given.trials, join=given.join, heartbeat=given.heartbeat)
+    asked = Sweep(space=space, job=job, out=out, seed=given.seed, parallel=given.parallel, target=given.target)
+    others = _Others(out, argv, given.jobs - 1)
+    with others:
+        results = sweep(asked, trials=given.trials, join=given.join, heartbeat=given.heartbeat, begun=others.start)
     show_sweep(results)
     if results["stopped"]:
         print(results["stopped"])
-    write_json(given.json, results | {"environment": environment()})
+    write_json(given.json, results)
     return 0
+
+
+class _Others:
+    """Further workers of the same sweep, ended when the first has ended; what they say is in the sweep's folder."""
+
+    def __init__(self, out: Path, argv: list[str], count: int) -> None:
+        self.out, self.count = out, count
+        self.command = [sys.executable, "-m", "recalib", "sweep", *argv, "--join", "--jobs", "1"]
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start them."""
+        for i in range(self.count):
+            with (self.out / f"worker{i + 2}.txt").open("ab") as log:
+                self.running.append(subprocess.Popen(self.command, stdout=log, stderr=log))
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for process in self.running:
+            process.terminate()  # where it still trains, it saves; the others' trials have ended
+        for process in self.running:
+            process.wait()
 
 
 def _job(given: Arguments) -> ClassificationJob:

@@ -1,5 +1,7 @@
 """A sweep: trainings of one recipe whose settings a search chooses, by any number of workers that may die."""
 
+import copy
+import fcntl
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -7,18 +9,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from recalib.classification import ClassificationJob, ClassificationRecipe
+from recalib.classification.feeds import open_feeds
 from recalib.errors import RecalibError, WorkFailed
-from recalib.runs import read_metrics, stop_on_signals, write_json
+from recalib.models import create_model
+from recalib.runs import environment, read_metrics, stop_on_signals, write_json
 from recalib.runs.folder import STATE
-from recalib.study.sweep_journal import Attempt, Journal, TakenOver, Watch, Worker
+from recalib.study.sweep_journal import Attempt, Journal, TakenOver, Watch, Worker, machine
 from recalib.study.sweep_search import End, Past, Search
-from recalib.study.sweep_space import Overrides, Space
+from recalib.study.sweep_space import MEASURED, Overrides, Space
+from recalib.study.times import latencies
+from recalib.surgery import load_checkpoint, remove_
 from recalib.training.lifecycle import run
 
 POLL = 0.2  # seconds between looks at what others do
 HOLDOUT = 0.1  # of the training images, where the recipe sets none aside
 ADAM_LR = 0.003  # mnikitin/channel-attention's, for a space that varies the optimizer but no learning rate
+ROUNDS = 60  # of timing a network, its plain form and the reference in turn
 TRIALS = 20  # where neither the command nor the file says how many, and the space is not smaller
 
 Say = Callable[[str], object]
@@ -35,6 +46,7 @@ class Sweep:
         seed: of the search; the recipe's own seed is that of every trial.
         parallel: trials that may run at the same time. A search that learns chooses a trial by all but the last
             ``parallel - 1`` before it, so it is a part of the result.
+        target: runtime that latencies are measured in, for metrics of that kind.
     """
 
     space: Space
@@ -42,6 +54,7 @@ class Sweep:
     out: Path
     seed: int = 0
     parallel: int = 4
+    target: str = "eager"
 
     @property
     def search(self) -> Search:
@@ -56,7 +69,12 @@ class Sweep:
             "recipe": config["recipe"],
             "seed": self.seed,
             "parallel": self.parallel,
-        }
+        } | ({"target": self.target} if self.measures else {})
+
+    @property
+    def measures(self) -> bool:
+        """Whether a trial's network is timed."""
+        return any(metric.column in MEASURED for metric in self.space.metrics)
 
     def trial(self, drawn: Mapping[str, Any], folder: str) -> ClassificationJob:
         """The job of a trial."""
@@ -79,7 +97,13 @@ def with_overrides(recipe: ClassificationRecipe, overrides: Overrides) -> Classi
 
 
 def sweep(
-    asked: Sweep, *, trials: int | None = None, join: bool = False, heartbeat: float = 60.0, say: Say = print
+    asked: Sweep,
+    *,
+    trials: int | None = None,
+    join: bool = False,
+    heartbeat: float = 60.0,
+    say: Say = print,
+    begun: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Work at a sweep until its trials have ended, together with whoever else does.
 
@@ -90,21 +114,29 @@ def sweep(
         join: go on with a study that is there, beside its other workers.
         heartbeat: seconds without a sign of life after which another machine's worker is taken for dead.
         say: takes lines for the user.
+        begun: called when the study is there, so that others can join it.
 
     Returns:
-        ``best``, ``trials`` and ``stopped``, as JSON.
+        ``best``, ``trials``, ``stopped`` and more, as JSON; ``sweep.json`` in the folder is the same.
 
     Raises:
-        RecalibError: for a study that is there already, or is another.
+        RecalibError: for data that cannot be read, and a study that is there already, or is another.
         WorkFailed: for a disk that is full; trials that have ended are kept.
     """
+    job = asked.job.resolved()
+    open_feeds(job.data, job.recipe, torch.device("cpu"))  # what is wrong with the data is wrong with every trial
     directions = [metric.goal for metric in asked.space.metrics]
     try:
         journal = Journal(asked.out, asked.settings(), directions, join=join)
+        begun()
+        if journal.threads != torch.get_num_threads():
+            say(
+                f"{torch.get_num_threads()} threads, the sweep was begun with {journal.threads}: last digits may differ"
+            )
         with Worker(asked.out, heartbeat) as worker, stop_on_signals() as stop:
             at = _At(asked, journal, worker.name, Watch(asked.out, heartbeat), trials or _usual(asked.space), say)
             stopped = at.work(lambda: bool(stop))
-        results = summary(asked.space, journal.attempts()) | {"stopped": stopped}
+        results = summary(asked, journal.attempts()) | {"stopped": stopped, "environment": environment()}
         write_json(asked.out / "sweep.json", results)
     except OSError as error:
         raise WorkFailed(f"{asked.out} could not be written: {error}; trials that have ended are kept") from error
@@ -200,14 +232,57 @@ class _At:
         except RecalibError as error:
             return self._failed(attempt, error, began)
         row = read_metrics(folder)[-1]
+        facts: dict[str, Any] = {"seconds": time.monotonic() - began}
+        if asked.measures:
+            facts["latency"] = self._latency(job, folder)
+            row |= {name: facts["latency"][name] for name in MEASURED}
         values = [float(row[metric.column]) for metric in asked.space.metrics]
         end: End = "pruned" if judge.given_up else "complete"
-        facts = {"metrics": row, "seconds": time.monotonic() - began}
-        self.journal.finish(attempt, end, values if end == "complete" else (), facts)
+        self.journal.finish(attempt, end, values if end == "complete" else (), facts | {"metrics": row})
         told = ", ".join(f"{m.name} {v:.4g}" for m, v in zip(asked.space.metrics, values, strict=True))
         early = f", given up after epoch {row['epoch']}" if judge.given_up else ""
         self.say(f"trial {attempt.index}: {told}{early}")
         return False
+
+    def _latency(self, job: ClassificationJob, folder: Path) -> dict[str, Any]:
+        """What a trial's network takes, deployed; a network is timed once a study, and one at a time on a machine.
+
+        Other workers train on the same machine meanwhile, so the fastest tenth of the calls counts; and a machine is
+        faster at one time than at another, so a network is timed in turn with the study's reference, the network of its
+        recipe without attention: its latency is the ratio times what that took at first.
+        """
+        recipe, target = job.recipe, self.asked.target
+        about = {"model": recipe.model, "attention": recipe.attention, "options": list(recipe.options)}
+        network = load_checkpoint(folder / "last.safetensors")
+        reference = create_model(self.asked.job.recipe.model or "")
+        plain = copy.deepcopy(network)
+        if recipe.attention is not None:
+            remove_(plain)
+        with (self.asked.out / f"latency-{machine()}.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            known = [attempt.facts["latency"] for attempt in self.journal.attempts() if "latency" in attempt.facts]
+            for found in known:
+                if found["of"] == about:
+                    return dict(found)
+            example = self._example(job)
+            forms = [form.to(example.device).eval() for form in (network, plain, reference)]
+            taken = latencies(forms, example, target, ROUNDS)
+        own, without, base = np.quantile(taken, 0.1, axis=0).tolist()
+        reference_ms = known[0]["reference_ms"] if known else base
+        overhead = 100 * (own / without - 1) if recipe.attention else 0.0
+        return {
+            "of": about,
+            "target": target,
+            "reference_ms": reference_ms,
+            "latency_ms": own / base * reference_ms,
+            "latency_overhead": overhead,
+            "samples": taken.tolist(),
+        }
+
+    def _example(self, job: ClassificationJob) -> Tensor:
+        side = job.recipe.image_size if job.resolved().recipe.dataset == "imagenet" else 32
+        gpu = job.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+        return torch.randn(1, 3, side, side, device="cuda" if gpu else "cpu")
 
     def _failed(self, attempt: Attempt, error: RecalibError, began: float) -> bool:
         self.journal.finish(attempt, "failed", (), {"error": str(error), "seconds": time.monotonic() - began})
@@ -220,7 +295,7 @@ class _Judge:
 
     def __init__(self, search: Search, journal: Journal, attempt: Attempt, past: Sequence[Past], space: Space) -> None:
         self.search, self.journal, self.attempt, self.past = search, journal, attempt, past
-        self.column = space.metrics[0].column
+        self.column = space.followed.column if space.followed else ""
         self.curve: dict[int, float] = {}
         self.given_up = False
 
@@ -264,13 +339,24 @@ def _told(drawn: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in drawn.items())
 
 
-def summary(space: Space, attempts: Sequence[Attempt]) -> dict[str, Any]:
+def summary(asked: Sweep, attempts: Sequence[Attempt]) -> dict[str, Any]:
     """A study's results as JSON: ``best``, and every trial in order; with several metrics the Pareto front too."""
+    space = asked.space
     trials = [_row(space, attempt) for attempt in attempts]
     complete = [t for t in trials if t["state"] == "complete"]
-    first = space.metrics[0]
-    best = min(complete, key=lambda t: (first.better(t["values"][first.name]), t["index"]), default=None)
-    results = {"best": best, "trials": trials, "goals": {m.name: m.goal for m in space.metrics}}
+
+    def rank(trial: Mapping[str, Any]) -> list[float]:
+        return [*(m.better(trial["values"][m.name]) for m in space.metrics), trial["index"]]
+
+    best = min(complete, key=rank, default=None)
+    results = {
+        "best": best,
+        "trials": trials,
+        "goals": {m.name: m.goal for m in space.metrics},
+        "curve": space.followed.name if space.followed else None,
+        "importances": asked.search.importances([attempt.past for attempt in attempts]),
+        "settings": asked.settings(),
+    }
     if len(space.metrics) > 1:
         results["pareto"] = [t["index"] for t in complete if not any(_beats(space, o, t) for o in complete)]
     return results

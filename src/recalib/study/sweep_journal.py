@@ -18,6 +18,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 import optuna
+import torch
 from optuna.distributions import BaseDistribution
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
@@ -70,6 +71,9 @@ class Journal:
         directions: of the metrics, minimize or maximize.
         join: go on with a study that is there.
 
+    Attributes:
+        threads: of the process that began it; sums of another number of threads differ in their last digits.
+
     Raises:
         RecalibError: where a study is there and ``join`` is false, or it has other settings.
     """
@@ -88,10 +92,13 @@ class Journal:
                 if NAME not in known:
                     self.study = self.storage.create_new_study([_DIRECTIONS[d] for d in directions], NAME)
                     self.storage.set_study_user_attr(self.study, "settings", dict(settings))
+                    self.storage.set_study_user_attr(self.study, "threads", torch.get_num_threads())
             except (ValueError, KeyError) as error:
                 raise RecalibError(f"{file} is no journal of a sweep: {' '.join(str(error).split())}") from None
         self.study = self.storage.get_study_id_from_name(NAME)
-        _same(folder, self.storage.get_study_user_attrs(self.study)["settings"], json.loads(json.dumps(settings)))
+        noted = self.storage.get_study_user_attrs(self.study)
+        self.threads: int = noted["threads"]
+        _same(folder, noted["settings"], json.loads(json.dumps(settings)))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -266,7 +273,7 @@ class Worker:
                 continue  # a disk that is full for now
 
     def _sign(self, count: int) -> None:
-        os.pwrite(self.file, f"{_machine()} {count:012}\n".encode(), 0)
+        os.pwrite(self.file, f"{machine()} {count:012}\n".encode(), 0)
 
 
 class Watch:
@@ -287,7 +294,7 @@ class Watch:
         try:
             with (self.folder / worker).open() as file:
                 sign = file.read()
-                if sign.startswith(f"{_machine()} ") and _free(file.fileno()):
+                if sign.startswith(f"{machine()} ") and _free(file.fileno()):
                     return False
         except FileNotFoundError:
             return False
@@ -306,7 +313,7 @@ def _free(file: int) -> bool:
     return True
 
 
-def _machine() -> str:
+def machine() -> str:
     """This boot of this machine, whatever containers call it."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -105,6 +105,22 @@ class Search:
             verdict = trial.should_prune()
         return verdict
 
+    def importances(self, past: Sequence[Past]) -> dict[str, float]:
+        """How much of the first metric's variation each parameter explains, by PED-ANOVA; the sum is 1.
+
+        Empty where there is too little to tell: fewer than four complete trials, or all as good as each other.
+        """
+        complete = [trial for trial in past if trial.end == "complete"]
+        varied = [p.name for p in self.space.parameters if p.drawn is None or len(p.drawn) > 1]
+        if len(complete) < 4 or len({trial.values[0] for trial in complete}) < 2 or not varied:
+            return {}
+        study = optuna.create_study(direction=self.space.metrics[0].goal)
+        space = {p.name: p.distribution for p in self.space.parameters}
+        for trial in complete:
+            params = dict(trial.drawn)
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=trial.values[0]))
+        return optuna.importance.get_param_importances(study, params=varied)
+
     def _study(self, index: int, past: Sequence[Past], sampler: BaseSampler) -> optuna.Study:
         """What a trial may know of the past, as an Optuna study in memory: trials under their own numbers."""
         with warnings.catch_warnings():

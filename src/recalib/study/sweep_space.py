@@ -65,13 +65,16 @@ class Metric:
         return value if self.goal == "minimize" else -value
 
 
-# What sweep files call the metrics, the column each is, and its goal where the file gives none. All are of the training
-# images set aside: the test set chooses nothing.
+# What sweep files call the metrics, the column each is, and its goal where the file gives none. Accuracies and losses
+# are of the training images set aside: the test set chooses nothing.
 _COLUMNS: dict[str, tuple[Goal, tuple[str, ...]]] = {
     "holdout_loss": ("minimize", ("loss", "val_loss", "valid_loss", "validation_loss", "holdout_loss")),
     "holdout_top1": ("maximize", ("top1", "acc", "accuracy", "val_acc", "val_accuracy", "val_top1", "holdout_top1")),
     "holdout_top5": ("maximize", ("top5", "val_top5", "holdout_top5")),
+    "latency_ms": ("minimize", ("latency_ms", "latency")),
+    "latency_overhead": ("minimize", ("latency_overhead", "overhead")),
 }
+MEASURED = ("latency_ms", "latency_overhead")  # of the deployed network, after its training
 METRICS = {name: (column, goal) for column, (goal, names) in _COLUMNS.items() for name in names}
 
 
@@ -115,6 +118,11 @@ class Space:
     trials: int | None
     notes: tuple[str, ...]
     source: Mapping[str, Any]
+
+    @property
+    def followed(self) -> Metric | None:
+        """The metric that is noted after every epoch: the first that trainings tell."""
+        return next((metric for metric in self.metrics if metric.column not in MEASURED), None)
 
     @property
     def combinations(self) -> list[dict[str, Any]] | None:
@@ -178,8 +186,8 @@ def _space(content: Mapping[str, Any], recipe: ClassificationRecipe) -> Space:
         raise RecalibError(f"run_cap {cap!r}: should be a whole number from 1 up")
     metrics = _metrics(content.get("metric", {"name": "loss"}))
     early = _early(content.get("early_terminate"))
-    if early and len(metrics) > 1:
-        raise RecalibError("early_terminate: with several metrics no trial can be given up early")
+    if early and (len(metrics) > 1 or metrics[0].column in MEASURED):
+        raise RecalibError("early_terminate: goes by the one metric of a training's epochs")
     ignored = [key for key in _IGNORED if key in content]
     notes = (f"{', '.join(ignored)}: ignored, recalib trains by itself",) if ignored else ()
     return Space(method, metrics, parameters, early, cap, notes, content)
