@@ -164,7 +164,7 @@ class BroadcastAttention(PlainAttention):
 
     def recalibrated(self, x: Tensor) -> Tensor:
         """The map x (N, C, H, W) behind its gates, unblended."""
-        return ops.broadcast(x, self.steps())
+        return ops.broadcast(x, self.steps(), None, tuple(self.parameters()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Recalibrate a map x (N, C, H, W)."""
@@ -175,7 +175,7 @@ class BroadcastAttention(PlainAttention):
 def _broadcast(module: BroadcastAttention, x: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):  # statistics and gates stay in float32, as those on moments do
         blend = None if module.blend is None else (module.blend.weight, module.blend.bias)
-        return ops.broadcast(x, module.steps(), blend)
+        return ops.broadcast(x, module.steps(), blend, tuple(module.parameters()))
 
 
 class Blended(PlainAttention):

@@ -46,7 +46,7 @@ class CBAM(BroadcastAttention):
     def steps(self) -> tuple[Step, ...]:
         """Channels first; the pixels' statistics are of the map that they have scaled."""
         return (
-            Step(("mean", "maximum"), self._of_channels),
+            Step(("mean", "maximum"), self._of_channels, of_channels=True),
             Step(("pixel_mean", "pixel_maximum"), lambda s: Gates((of_plane(s.pixel_maximum, s.pixel_mean, self),))),
         )
 

@@ -2,7 +2,7 @@
 
 ``y = x * (w * G + b) + shift`` with G the product or the mean of small gates, each computed from statistics of the map.
 A step reads the map once; most mechanisms have one step, and those whose second gate looks at the map that the first
-has scaled have two. Here is the plain composition, which `recalib.ops.broadcast_passes` is held to.
+has scaled have two. Here are the plain composition, and the few passes of `recalib.ops.broadcast_passes` held to it.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 from recalib.errors import RecalibError
+from recalib.ops.broadcast_passes import Law, Maximum, Passes, Read, differentiate, reduce, unscale
+from recalib.ops.broadcast_passes import observe as read
+from recalib.ops.capture import is_captured
 from recalib.ops.contract import wide
 from recalib.ops.reference import moments
 
@@ -83,29 +86,144 @@ class Step(NamedTuple):
     Attributes:
         reads: the statistics wanted.
         gates: from those.
+        of_channels: whether the gates are one factor (N, C, 1, 1); then a next step may read the scaled map without
+            that being written.
     """
 
     reads: tuple[Statistic, ...]
     gates: Callable[[Statistics], Gates]
+    of_channels: bool = False
 
 
-def broadcast(x: Tensor, steps: Sequence[Step], blend: tuple[Tensor, Tensor] | None = None) -> Tensor:
+def broadcast(
+    x: Tensor,
+    steps: Sequence[Step],
+    blend: tuple[Tensor, Tensor] | None = None,
+    parameters: Sequence[Tensor] = (),
+) -> Tensor:
     """A map behind its gates: ``x * (w * G + b)``, G the product over the steps.
 
     Args:
         x: map (N, C, H, W).
         steps: in order; each sees the map as the steps before have scaled it.
         blend: w and b, each (C,), of an identity start.
+        parameters: all that the steps and the blend learn.
+
+    Raises:
+        RecalibError: for a step whose answer is no `Gates`.
     """
+    if _pays(x) and _fits(steps):
+        y: Tensor = Passes.apply(x, _Plan(steps, blend), *parameters)
+        return y
+    return composed(x, steps, blend)
+
+
+def composed(x: Tensor, steps: Sequence[Step], blend: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """The plain composition, operator after operator: any device, any precision, and every captured graph."""
     gated, total = x, None
     for step in steps:
         gate = combine(gated, _answer(step, observe(gated, step.reads)))
-        total = gate if total is None or blend is None else total * gate
+        if blend is not None:
+            total = gate if total is None else total * gate
         gated = gated * gate.to(x.dtype)
     if blend is None or total is None:
         return gated
     weight, bias = (t.to(total.dtype)[:, None, None] for t in blend)
     return x * torch.addcmul(bias, total, weight).to(x.dtype)
+
+
+def _pays(x: Tensor) -> bool:
+    """Whether few passes are faster than operator after operator: in eager training on a CPU, for all but small maps.
+
+    Measured there, see ``docs/mechanisms.md``. On a GPU nobody has: plain operators. Graphs hold plain operators too.
+    """
+    return (
+        torch.is_grad_enabled()
+        and x.device.type == "cpu"
+        and not is_captured(x)
+        and x.dtype in (torch.float32, torch.float64)
+        and x.numel() >= WORTHWHILE * torch.get_num_threads()
+    )
+
+
+def _fits(steps: Sequence[Step]) -> bool:
+    """One step, or a second one that reads pixels behind gates of channels."""
+    first, *others = steps
+    pixels = all(name.startswith("pixel_") for step in others for name in step.reads)
+    return not others or (len(others) == 1 and first.of_channels and pixels)
+
+
+WORTHWHILE = 2**20
+"""Values a thread from which on the passes win on a CPU."""
+
+
+class _Inner(NamedTuple):
+    """A step's own graph of autograd: from what was read to its gates."""
+
+    scale: Tensor | None
+    found: dict[str, Tensor | Maximum]
+    leaves: dict[str, Tensor]
+    gates: tuple[Tensor, ...]
+
+
+class _Plan:
+    """What `Passes` runs: the steps forward, and their graphs backward."""
+
+    def __init__(self, steps: Sequence[Step], blend: tuple[Tensor, Tensor] | None) -> None:
+        self.steps = steps
+        self.blend = blend
+
+    def forward(self, x: Tensor) -> tuple[Law, list[_Inner]]:
+        """The gates of the map x, and what it takes to differentiate them."""
+        factors: list[Tensor] = []
+        inner: list[_Inner] = []
+        law = Law(())
+        for step in self.steps:
+            scale = factors[0].flatten(1) if factors else None
+            found = read(x, scale, step.reads)
+            values = {name: t.values if isinstance(t, Maximum) else t for name, t in found.items()}
+            leaves = {name: t.detach().requires_grad_() for name, t in values.items()}
+            with torch.enable_grad():
+                gates = _answer(step, Statistics((x.shape[2], x.shape[3]), **leaves))
+                if gates.own is not None:
+                    small: tuple[Tensor, ...] = gates.own.slope, gates.own.centre
+                else:
+                    small = gates.factors
+            inner.append(_Inner(scale, found, leaves, small))
+            if gates.own is not None:
+                law = Law((), False, small[0].detach(), small[1].detach(), gates.own.offset)
+            else:
+                factors += [factor.detach() for factor in small]
+                law = Law(tuple(factors), gates.combined == "mean")
+        if self.blend is None:
+            return law, inner
+        weight, bias = (t.detach().to(inner[0].gates[0].dtype) for t in self.blend)
+        return law._replace(weight=weight, bias=bias), inner
+
+    def backward(
+        self, dy: Tensor, x: Tensor, law: Law, inner: list[_Inner], parameters: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Gradients of the map and of the parameters."""
+        gradients, d_weight, d_bias = reduce(dy, x, law)
+        learned = [p for p in parameters if p.requires_grad]
+        total: dict[int, Tensor] = {}
+        for t, gradient in zip(self.blend or (), (d_weight, d_bias), strict=False):
+            assert gradient is not None
+            total[id(t)] = gradient.to(t.dtype)
+        reads: list[Read] = []
+        for step in reversed(inner):
+            own = gradients[len(gradients) - len(step.gates) :]
+            del gradients[len(gradients) - len(step.gates) :]
+            wanted = [*step.leaves.values(), *learned]
+            answers = torch.autograd.grad(step.gates, wanted, own, retain_graph=True, allow_unused=True)
+            back = dict(zip(step.leaves, answers, strict=False))
+            reads.append(Read(step.scale, step.found, {name: d for name, d in back.items() if d is not None}))
+            for p, d in zip(learned, answers[len(back) :], strict=True):
+                if d is not None:
+                    total[id(p)] = total[id(p)] + d if id(p) in total else d
+            if step.scale is not None:
+                gradients[0] += unscale(x, reads[-1])[:, :, None, None]
+        return differentiate(dy, x, law, reads), [total.get(id(p)) for p in parameters]
 
 
 def observe(x: Tensor, reads: Sequence[Statistic]) -> Statistics:
@@ -142,8 +260,15 @@ def combine(x: Tensor, gates: Gates) -> Tensor:
 
 def _answer(step: Step, statistics: Statistics) -> Gates:
     gates = step.gates(statistics)
+    if step.of_channels and isinstance(gates, Gates) and not (len(gates.factors) == 1 and _one_a_channel(gates)):
+        raise RecalibError("a step of channels returns one factor of shape (N, C, 1, 1)")
     if not isinstance(gates, Gates) or bool(gates.factors) == (gates.own is not None):
         raise RecalibError(
             f"a step returned {type(gates).__name__}; it returns Gates with factors, or with an own gate"
         )
     return gates
+
+
+def _one_a_channel(gates: Gates) -> bool:
+    (factor,) = gates.factors
+    return factor.ndim == 4 and factor.shape[2:] == (1, 1)
