@@ -65,9 +65,8 @@ def test_an_unknown_tracker_names_the_known():
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
 def test_a_tracker_that_is_not_installed_says_what_to_install(monkeypatch, name):
-    for module in ("torch.utils.tensorboard", "wandb"):
-        monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(RecalibError, match=rf"--track {name} needs the package {name}: pip install 'recalib\[track\]'"):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(RecalibError, match=rf"--track {name}: .*{name} not installed: pip install '.*\[track\]'"):
         check_trackers((name,))
 
 
@@ -108,6 +107,7 @@ def test_wandb_holds_the_configuration_and_the_rows_under_the_folders_name(open_
     _, tracker = open_trackers(("wandb",), tmp_path, {"lr": 0.1}, None)
     tracker.log(7, {"top1": 50.0, "names": ["a"]})
     tracker.close()
+    wandb.teardown()  # its own process writes the file, and has written it when it ends
     assert wandb_rows(tmp_path) == [{"_step": 7, "top1": 50.0, "names": ["a"]}]
     (run,) = wandb_records(tmp_path, "run")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
@@ -125,6 +125,7 @@ def test_wandb_goes_on_with_the_same_run_and_has_every_row_once(open_trackers, t
         return wandb_file(tmp_path).name
 
     assert run_to((5, 10), None) == run_to((10, 15), 5)
+    wandb.teardown()
     assert wandb_rows(tmp_path) == [{"_step": step, "top1": step} for step in (5, 10, 15)]
 
 

@@ -14,7 +14,6 @@ from torch import nn
 
 from recalib.errors import RecalibError
 from recalib.runtimes import RUNTIMES, Settings, Unsupported, find_protocol, find_runtime
-from recalib.runtimes.base import not_installed
 from recalib.runtimes.compile import with_own_code
 from recalib.runtimes.export import to_onnx
 from recalib.runtimes.onnxruntime import CUDA, TENSORRT, OnnxSession
@@ -214,10 +213,3 @@ def test_an_unknown_runtime_or_protocol_is_named_with_the_nearest():
         find_runtime("onnx")
     with pytest.raises(RecalibError, match="unknown protocol 'papr'; did you mean paper"):
         find_protocol("papr")
-
-
-def test_what_is_not_installed_is_named_with_the_command_that_installs_it():
-    assert not_installed(("torch",), "runtimes") is None
-    assert not_installed(("torch", "no_such_thing"), "runtimes") == (
-        "no_such_thing not installed: pip install 'recalib[runtimes]'"
-    )

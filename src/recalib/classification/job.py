@@ -1,9 +1,7 @@
 """One run of a classification recipe: on which data, into which folder, on which devices."""
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
-
-from lightning_fabric import Fabric
+from typing import TYPE_CHECKING, ClassVar
 
 from recalib.classification.feeds import Reader, dataset_in, open_feeds
 from recalib.classification.recipes import RECIPES, ClassificationRecipe
@@ -13,6 +11,9 @@ from recalib.errors import RecalibError
 from recalib.runs.folder import weights_of
 from recalib.surgery import inspect_checkpoint
 from recalib.training.job import Job
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class ClassificationJob(Job):
         form = form or ("imagenet" if dataset == "imagenet" else "cifar")
         return replace(self, recipe=replace(recipe, dataset=dataset, model=model, normalization=form))
 
-    def open(self, fabric: Fabric) -> Classification:
+    def open(self, fabric: "Fabric") -> Classification:
         """Data and network of a resolved job."""
         feeds = open_feeds(
             self.data, self.recipe, fabric.device, (fabric.global_rank, fabric.world_size),

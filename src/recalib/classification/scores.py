@@ -3,16 +3,18 @@
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recalib.errors import RecalibError
 from recalib.training.trainer import summed
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 BINS = 15  # of the calibration error; Guo et al. 2017 and everyone since
 
@@ -64,7 +66,7 @@ def predict(
     return Predictions(*(torch.cat(column).cpu() for column in zip(*rows, strict=True)))
 
 
-def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], fabric: Fabric) -> dict[str, float]:
+def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], fabric: "Fabric") -> dict[str, float]:
     """Loss, top-1 and top-5 in percent over the parts of the test set that the processes hold, and its ``images``."""
     seen = predict(network, batches, fabric.autocast)
     sums = torch.tensor([float(seen.loss.sum()), seen.correct().sum(), seen.correct(5).sum(), len(seen.labels)])

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +14,9 @@ from recalib.classification.network import build_network, write_network
 from recalib.classification.recipes import ClassificationRecipe
 from recalib.classification.scores import accuracy
 from recalib.training.task import Part, Task
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Batch = tuple[Tensor, Tensor, Tensor]  # images (N, 3, H, W), targets (labels or class shares), and labels (N,)
 
@@ -64,7 +66,7 @@ class Classification(Task):
         loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
         return loss, {"top1": 100 * (logits.detach().argmax(1) == labels).sum()}
 
-    def evaluate(self, network: nn.Module, part: Part, fabric: Fabric) -> dict[str, float]:
+    def evaluate(self, network: nn.Module, part: Part, fabric: "Fabric") -> dict[str, float]:
         """Loss, top-1 and top-5."""
         batches = self.feeds.test if part == "test" else self.feeds.aside
         assert batches is not None

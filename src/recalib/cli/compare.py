@@ -16,7 +16,7 @@ from recalib.cli.measuring import print_notes, progress_bar, stoppable
 from recalib.errors import WorkFailed
 from recalib.measure.compare import MODULES, RUNTIMES, compare
 from recalib.measure.runner import Comparison
-from recalib.report import terminal_table, write_page
+from recalib.report import require_drawing, terminal_table, write_page
 
 
 @dataclass
@@ -62,6 +62,7 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Run `recalib compare`; returns the exit status."""
     args = parse(Arguments, argv, "recalib compare", config=(FlagCreatePairsOff,))
+    require_drawing()
     with stoppable() as check, progress_bar(check) as progress:
         comparison = compare(
             args.models,

@@ -22,7 +22,7 @@ from recalib.measure.results import read_results
 from recalib.measure.runner import Comparison
 from recalib.measure.sizes import parse_size
 from recalib.measure.statistics import FEWEST_PROCESSES
-from recalib.report import terminal_table, write_page
+from recalib.report import require_drawing, terminal_table, write_page
 from recalib.report.page import main_setting
 from recalib.runtimes import RUNTIMES
 
@@ -105,6 +105,7 @@ def main(argv: list[str]) -> int:
         processes=args.processes,
         deeper=args.deeper,
     )
+    require_drawing()
     seconds = None if args.minutes is None else 60 * args.minutes
     with stoppable() as check, progress_bar(check) as progress:
         found = latency(

@@ -12,11 +12,9 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from recalib.classification import RECIPES, ClassificationJob, recipe
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
-from recalib.errors import RecalibError
+from recalib.errors import RecalibError, require_packages
 from recalib.report.sweep import show_sweep
 from recalib.runtimes import find_runtime
-from recalib.study.sweep import HOLDOUT, Sweep, sweep
-from recalib.study.sweep_space import read_space
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,11 @@ def main(argv: list[str]) -> int:
         value = getattr(given, name)
         if value is not None and value <= 0:
             raise RecalibError(f"--{name} {value}: should be above 0")
-    job = _job(given)
+    require_packages(("optuna",), "sweep", "sweeps")
+    from recalib.study.sweep import HOLDOUT, Sweep, sweep
+    from recalib.study.sweep_space import read_space
+
+    job = _job(given, HOLDOUT)
     space = read_space(given.space, job.recipe)
     find_runtime(given.target)
     for note in space.notes:
@@ -119,12 +121,12 @@ class _Others:
             process.wait()
 
 
-def _job(given: Arguments) -> ClassificationJob:
+def _job(given: Arguments, aside: float) -> ClassificationJob:
     """What every trial is, but for what the space sets."""
     preset = given.recipe or ("cifar-quick" if "cifar-quick" in RECIPES else "cifar-paper")
     base = recipe(preset)
     limit, epochs = given.limit or base.limit, given.epochs or base.epochs
-    holdout = base.holdout or HOLDOUT if given.holdout is None else given.holdout
+    holdout = base.holdout or aside if given.holdout is None else given.holdout
     if not holdout:
         raise RecalibError("--holdout 0: trials are compared on training images set aside, never on the test set")
     base = replace(base, model=given.model, limit=limit, epochs=epochs, holdout=holdout, seed=given.seed)

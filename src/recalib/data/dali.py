@@ -10,7 +10,7 @@ from recalib.data.imagenet import Folder
 from recalib.data.normalization import Normalization
 from recalib.data.order import Share, generator_for, order_of, seed_for, share_of, steps_in
 from recalib.data.resident import Batch
-from recalib.errors import RecalibError, WorkFailed
+from recalib.errors import RecalibError, WorkFailed, require_packages
 
 
 class DaliTrain:
@@ -38,10 +38,7 @@ class DaliTrain:
         self, folder: Folder, normalization: Normalization, batch: int, *, size: int, device: torch.device,
         workers: int, seed: int, drop_last: bool = False, share: Share = (0, 1), repeat: int = 1,
     ) -> None:  # fmt: skip
-        try:
-            import nvidia.dali  # noqa: F401
-        except ImportError:
-            raise RecalibError("--reader dali needs NVIDIA DALI: pip install 'recalib[dali]'") from None
+        require_packages(("nvidia.dali",), "dali", "--reader dali")
         if not all(isinstance(file, Path) for file in folder.files):
             raise RecalibError("--reader dali reads folders of images, no parquet; --reader torchvision reads both")
         self.folder, self.normalization, self.size, self.device = folder, normalization, size, device

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from recalib.errors import RecalibError
+from recalib.errors import RecalibError, require_packages
 
 FAR = 1e6  # pixels; no corner of a polygon is that far away
 
@@ -80,8 +80,7 @@ def _text(runs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _masks() -> Any:
-    try:
-        from faster_coco_eval.core import mask
-    except ImportError:
-        raise RecalibError("masks need the package faster-coco-eval: pip install 'recalib[detect]'") from None
+    require_packages(("faster_coco_eval",), "detect", "masks")
+    from faster_coco_eval.core import mask
+
     return mask

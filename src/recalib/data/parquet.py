@@ -5,7 +5,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from recalib.errors import RecalibError
+from recalib.errors import RecalibError, require_packages
 
 HALVES = {True: ("train",), False: ("validation", "val", "test")}
 
@@ -52,10 +52,9 @@ def read_shards(shards: list[Path]) -> tuple[tuple[Record, ...], tuple[int, ...]
     Raises:
         RecalibError: where `datasets` is not installed, a file is no parquet, or a column or label is missing.
     """
-    try:
-        import datasets
-    except ImportError:
-        raise RecalibError(f'{shards[0]} needs the package datasets: pip install "recalib[parquet]"') from None
+    require_packages(("datasets",), "data", str(shards[0]))
+    import datasets
+
     try:
         rows = datasets.Dataset.from_parquet([str(shard) for shard in shards], split=shards[0].name.split("-")[0])
     except Exception as error:  # arrow's and datasets' own errors have no common class

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from recalib.data.annotations import Annotations, Object, usable
-from recalib.errors import RecalibError
+from recalib.errors import RecalibError, require_packages
 
 IouType = Literal["bbox", "segm"]
 Result = dict[str, Any]
@@ -48,10 +48,9 @@ def average_precision(truth: Annotations, results: Sequence[Result], iou_type: I
 
 
 def _evaluator(truth: Annotations, results: Sequence[Result], iou_type: IouType) -> Any:
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError:
-        raise RecalibError("evaluation needs the package faster-coco-eval: pip install 'recalib[detect]'") from None
+    require_packages(("faster_coco_eval",), "detect", "evaluation")
+    from faster_coco_eval import COCO, COCOeval_faster
+
     content = {
         "images": [{key: image[key] for key in ("id", "width", "height")} for image in truth.images],
         "annotations": [_object(i, each) for i, each in enumerate(truth.objects, 1)],

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
-
-from lightning_fabric import Fabric
+from typing import TYPE_CHECKING, ClassVar
 
 from recalib.data.detection_data import DetectionDataset, open_detection
 from recalib.data.order import held_out
@@ -16,6 +14,9 @@ from recalib.detection.task import Detection
 from recalib.detection.watch import open_image
 from recalib.errors import RecalibError
 from recalib.training.job import Job
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class DetectionJob(Job):
             *["style"] * recipe.style_adversarial,
         ]
 
-    def open(self, fabric: Fabric) -> Detection:
+    def open(self, fabric: "Fabric") -> Detection:
         """Data and network of a job.
 
         Raises:

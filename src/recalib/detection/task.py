@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from recalib.data import Share
@@ -21,6 +20,9 @@ from recalib.detection.recipes import DetectionRecipe
 from recalib.detection.style import Adversarial
 from recalib.detection.watch import keep_frame
 from recalib.training.task import Part, Task
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 class _Sealed:
@@ -108,7 +110,7 @@ class Detection(Task):
         loss = torch.stack(list(losses.values())).sum()
         return loss, {name: value.detach().float() * len(batch[0]) for name, value in losses.items()}
 
-    def evaluate(self, network: nn.Module, part: Part, fabric: Fabric) -> dict[str, float]:
+    def evaluate(self, network: nn.Module, part: Part, fabric: "Fabric") -> dict[str, float]:
         """COCO's average precisions: each process detects in its share of the images, the first one scores."""
         world, rank, dataset = fabric.world_size, fabric.global_rank, self.datasets[part]
         iou_types: tuple[IouType, ...] = ("bbox", "segm") if detector_spec(self.recipe.model).masks else ("bbox",)

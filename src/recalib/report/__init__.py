@@ -1,6 +1,7 @@
 """What people read of a run: the table on the terminal and the one HTML page."""
 
 from recalib.report.page import write_page
+from recalib.report.svg import require_drawing
 from recalib.report.terminal import terminal_table
 
-__all__ = ["terminal_table", "write_page"]
+__all__ = ["require_drawing", "terminal_table", "write_page"]

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import altair as alt
-
 from recalib.report.marks import PLAIN, Mark
 from recalib.report.series import Spot
-from recalib.report.svg import draw
+from recalib.report.svg import alt, draw
 
 
 def curves(
@@ -66,12 +64,12 @@ def _value(spot: Spot, mark: Mark) -> dict[str, Any]:
     }
 
 
-def _named(spots: Sequence[Spot], title: str) -> alt.X:
+def _named(spots: Sequence[Spot], title: str) -> "alt.X":
     axis = alt.Axis(labelAngle=-30, labelLimit=110)
     return alt.X("x:N", sort=list(dict.fromkeys(spot.x for spot in spots)), title=title, axis=axis)
 
 
-def _number(spots: Sequence[Spot], title: str, log: bool) -> alt.X:
+def _number(spots: Sequence[Spot], title: str, log: bool) -> "alt.X":
     ticks = sorted({spot.x for spot in spots})
     scale = alt.Scale(type="log", base=2, nice=False) if log else alt.Scale(zero=False, nice=False, padding=12)
     return alt.X("x:Q", title=title, scale=scale, axis=alt.Axis(values=ticks, format="d", labelOverlap=True))

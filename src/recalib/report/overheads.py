@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import altair as alt
-
 from recalib.choose.advice import overhead_text
 from recalib.choose.published_times import Times
 from recalib.report.marks import Mark
 from recalib.report.rows import Cell, Row, is_like_plain, is_reference, module_title, status_text
-from recalib.report.svg import draw
+from recalib.report.svg import alt, draw
 
 _GREY = Mark("var(--rule)", "")  # of what cannot be told from the plain network
 STATES = ("as inserted", "deployed")
@@ -89,7 +87,7 @@ def published_bars(times: Times, look: dict[str, Mark]) -> str:
     return overhead_bars(rows, look, percent_domain([row.network for row in rows]))
 
 
-def _layers(bars: list[dict[str, Any]], notes: list[dict[str, Any]]) -> list[alt.Chart]:
+def _layers(bars: list[dict[str, Any]], notes: list[dict[str, Any]]) -> "list[alt.Chart]":
     measured, failed = (alt.Chart(alt.Data(values=values)) for values in (bars, notes))
     text: dict[str, Any] = {
         "align": "left",

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-import vl_convert
-
 from recalib.errors import RecalibError, WorkFailed
 from recalib.report.figures import Panel
-from recalib.report.svg import FONT
+from recalib.report.svg import FONT, vl_convert
 
 _TITLE, _GAP = 24, 16  # px
 _LIGHT = dict(

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import altair as alt
 import numpy as np
 
 from recalib.report.labels import CLEARANCE, Boxes, place_labels
 from recalib.report.marks import Mark
-from recalib.report.svg import draw
+from recalib.report.svg import alt, draw
 
 _LINE_STEP = 8  # px between the spots by which a line keeps labels off itself
 
@@ -63,7 +62,7 @@ class _Axis:
         return self.low + (self.high - self.low) * (1 - share if self.upwards else share)
 
     @property
-    def scale(self) -> alt.Scale:
+    def scale(self) -> "alt.Scale":
         return alt.Scale(domain=[self.low, self.high], nice=False, zero=False)
 
 
@@ -92,7 +91,7 @@ def _segments(points: Sequence[Point]) -> list[tuple[float, float, float, float]
     return steps + [(*point.origin, point.x[0], point.y) for point in points if point.origin]
 
 
-def _lines(points: Sequence[Point]) -> list[alt.Chart]:
+def _lines(points: Sequence[Point]) -> "list[alt.Chart]":
     ladder = [{"x": point.x[0], "y": point.y} for point in points if point.on_ladder]
     modules = [
         {
@@ -115,7 +114,7 @@ def _lines(points: Sequence[Point]) -> list[alt.Chart]:
     ]
 
 
-def _marks(points: Sequence[Point]) -> list[alt.Chart]:
+def _marks(points: Sequence[Point]) -> "list[alt.Chart]":
     values = [
         {
             "x": point.x[0],
@@ -139,7 +138,7 @@ def _marks(points: Sequence[Point]) -> list[alt.Chart]:
     ]
 
 
-def _labels(points: Sequence[Point], x: _Axis, y: _Axis) -> list[alt.Chart]:
+def _labels(points: Sequence[Point], x: _Axis, y: _Axis) -> "list[alt.Chart]":
     """Texts at places computed in px, with a thin leader where one had to move away from its point."""
     named = [point for point in points if point.label]
     spots = [(x.px(point.x[0]), y.px(point.y)) for point in named]
@@ -173,5 +172,5 @@ def _around(px: float, py: float, reach: float) -> tuple[float, float, float, fl
     return px - reach, py - reach, px + reach, py + reach
 
 
-def _of(values: Sequence[dict[str, Any]]) -> alt.Chart:
+def _of(values: Sequence[dict[str, Any]]) -> "alt.Chart":
     return alt.Chart(alt.Data(values=list(values)))

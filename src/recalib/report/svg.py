@@ -1,15 +1,42 @@
 """Altair charts as SVG text that takes its colours from the page's style sheet."""
 
+import importlib
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import altair as alt
-import vl_convert
+from recalib.errors import require_packages
+
+
+class _OnUse:
+    """A package that is imported when it is first asked for something."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        require_drawing()
+        return getattr(importlib.import_module(self._name), attribute)
+
+
+if TYPE_CHECKING:
+    import altair as alt
+    import vl_convert
+else:
+    alt, vl_convert = _OnUse("altair"), _OnUse("vl_convert")
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 
 
-def draw(chart: alt.LayerChart) -> str:
+def require_drawing() -> None:
+    """Do nothing where charts can be drawn; call it before long work that ends in a page.
+
+    Raises:
+        RecalibError: with the command that installs what is missing.
+    """
+    require_packages(("altair", "vl_convert"), "report", "pages and figures")
+
+
+def draw(chart: "alt.LayerChart") -> str:
     """Render a chart as an SVG to put inline into the page.
 
     Colours may be CSS variables, so one picture serves the light and the dark theme; it scales with its container.

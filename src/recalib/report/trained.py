@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import altair as alt
 from markupsafe import Markup
 from rich import box
 from rich.console import Console
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from recalib.report.marks import Mark, marks
 from recalib.report.page import render
-from recalib.report.svg import draw
+from recalib.report.svg import alt, draw
 from recalib.training.table import Row, accuracies, markdown
 
 _STYLES = {"best": "bold", "close": "underline", "": ""}

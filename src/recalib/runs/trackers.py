@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
-from recalib.errors import RecalibError, WorkFailed, unknown
+from recalib.errors import RecalibError, WorkFailed, require_packages, unknown
 from recalib.runs.atomic import write_text
 
 METRICS = "metrics.jsonl"
@@ -143,10 +143,7 @@ def check_trackers(names: tuple[str, ...]) -> None:
     for name in names:
         if name not in TRACKERS:
             raise unknown("tracker", name, TRACKERS)
-        try:
-            importlib.import_module(TRACKERS[name].module)
-        except ImportError:
-            raise RecalibError(f"--track {name} needs the package {name}: pip install 'recalib[track]'") from None
+        require_packages((name,), "track", f"--track {name}")
 
 
 def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any], step: int | None) -> list[Tracker]:

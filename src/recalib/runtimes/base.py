@@ -1,6 +1,5 @@
 """The interface of a runtime: something that runs networks, and a session: one network ready to run in it."""
 
-import importlib.util
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -150,12 +149,6 @@ class Runtime(ABC):
             torch.cuda.synchronize()
         session.setup_s = time.perf_counter() - start
         return session
-
-
-def not_installed(packages: Iterable[str], extra: str) -> str | None:
-    """A line that names what is not installed and the command that installs it, or None."""
-    absent = [name for name in packages if importlib.util.find_spec(name) is None]
-    return f"{', '.join(absent)} not installed: pip install 'recalib[{extra}]'" if absent else None
 
 
 def require_precision(runtime: str, settings: Settings, supported: Iterable[str]) -> None:

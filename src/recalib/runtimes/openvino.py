@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recalib.runtimes.base import Runtime, Session, Settings, Unsupported, not_installed, require_precision
+from recalib.errors import not_installed
+from recalib.runtimes.base import Runtime, Session, Settings, Unsupported, require_precision
 from recalib.runtimes.export import ONNX_PACKAGES, once, to_onnx
 from recalib.runtimes.quantize import calibration_batches, to_openvino_int8
 

@@ -4,17 +4,10 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
-
-from recalib.errors import RecalibError, unknown
-
-if find_spec("optuna") is None:
-    raise RecalibError("sweeps need Optuna: pip install 'recalib[sweep]'")
-
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -25,6 +18,7 @@ from scipy import stats
 
 from recalib.attention.catalogue import canonical_name
 from recalib.classification import ClassificationRecipe
+from recalib.errors import RecalibError, unknown
 
 Goal = Literal["minimize", "maximize"]
 Method = Literal["grid", "random", "bayes"]

@@ -4,28 +4,25 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from types import MethodType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from recalib.errors import RecalibError, WorkFailed
+from recalib.errors import RecalibError, WorkFailed, require_packages
 from recalib.ops import recalibrate
 from recalib.ops.norm import is_synchronized
 
-if find_spec("lightning_fabric") is None:
-    raise RecalibError("training and evaluation need Lightning Fabric: pip install 'recalib[train]'")
-
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
 
 T = TypeVar("T")
 
 
-def launched(accelerator: str, devices: int, precision: Any) -> Fabric:
+def launched(accelerator: str, devices: int, precision: Any) -> "Fabric":
     """Start the processes of a run, one a device; from here on every process runs.
 
     Args:
@@ -34,9 +31,13 @@ def launched(accelerator: str, devices: int, precision: Any) -> Fabric:
         precision: as Fabric names it.
 
     Raises:
-        RecalibError: for a device that this machine does not have, or a precision that the device does not train in.
+        RecalibError: for a device that this machine does not have, a precision that the device does not train in, or
+            where Lightning Fabric is not installed.
     """
-    strategy = Processes() if devices > 1 else "auto"
+    require_packages(("lightning_fabric",), "train", "training and evaluation")
+    from lightning_fabric import Fabric
+
+    strategy = _processes() if devices > 1 else "auto"
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*fp16 is not supported on CPU")  # where Fabric would take bfloat16
@@ -50,7 +51,7 @@ def launched(accelerator: str, devices: int, precision: Any) -> Fabric:
     return fabric
 
 
-def from_first(fabric: Fabric, do: Callable[[], T]) -> T:
+def from_first(fabric: "Fabric", do: Callable[[], T]) -> T:
     """What the first process gets; where that fails, the others end without a word.
 
     Raises:
@@ -70,7 +71,7 @@ def from_first(fabric: Fabric, do: Callable[[], T]) -> T:
 
 
 @contextmanager
-def naming_the_dead(fabric: Fabric, advice: str) -> Iterator[None]:
+def naming_the_dead(fabric: "Fabric", advice: str) -> Iterator[None]:
     """Say in one line which process of several died, where the others would end in tracebacks of their connection.
 
     Args:
@@ -91,7 +92,7 @@ def naming_the_dead(fabric: Fabric, advice: str) -> Iterator[None]:
         raise WorkFailed(f"{_the_dead(fabric)} died; {advice}") from None
 
 
-def _the_dead(fabric: Fabric) -> str:
+def _the_dead(fabric: "Fabric") -> str:
     children = getattr(getattr(fabric.strategy, "launcher", None), "procs", [])
     deadline = time.monotonic() + 2
     while time.monotonic() < deadline:
@@ -125,12 +126,15 @@ def _forward(norm: nn.SyncBatchNorm, x: Tensor) -> Tensor:
     return recalibrate(x.reshape(*x.shape[:2], -1, 1), norm, activation="none").view_as(x)
 
 
-class Processes(DDPStrategy):
+def _processes() -> "DDPStrategy":
     """DDP, on a CPU with networks of `synchronized` too."""
+    from lightning_fabric.strategies import DDPStrategy
 
-    def setup_module(self, module: nn.Module) -> DistributedDataParallel:
-        """The module as DDP wraps it."""
-        return _OnCpu(module) if self.root_device.type == "cpu" else super().setup_module(module)
+    class Processes(DDPStrategy):
+        def setup_module(self, module: nn.Module) -> DistributedDataParallel:
+            return _OnCpu(module) if self.root_device.type == "cpu" else super().setup_module(module)
+
+    return Processes()
 
 
 class _OnCpu(DistributedDataParallel):

@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from lightning_fabric import Fabric
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Part = Literal["test", "aside"]  # of the data: what is evaluated on, and training images that were set aside
 
@@ -63,7 +65,7 @@ class Task(ABC):
         """The loss, a mean over the batch's images, and figures to be averaged over images, each summed over these."""
 
     @abstractmethod
-    def evaluate(self, network: nn.Module, part: Part, fabric: Fabric) -> dict[str, float]:
+    def evaluate(self, network: nn.Module, part: Part, fabric: "Fabric") -> dict[str, float]:
         """Figures of a network on a part of the data, ``images`` among them; the same in all processes."""
 
     @abstractmethod

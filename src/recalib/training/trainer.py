@@ -5,11 +5,15 @@ killed at any moment and resumed ends in the same bits, on a CPU, as one that wa
 """
 
 import math
+<<<<<<< HEAD
 from collections.abc import Iterator, Mapping
 from typing import Any
+=======
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+>>>>>>> f69ca69 (Every command's help, prediction and export need no extra; what does names the line that installs it here)
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -22,6 +26,9 @@ from recalib.training.processes import synchronized
 from recalib.training.recipe import Recipe
 from recalib.training.schedule import learning_rate
 from recalib.training.task import Task
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 COUNTERS = ("epoch", "step", "attempt")
 
@@ -39,7 +46,7 @@ class Trainer:
         recipe: how.
     """
 
-    def __init__(self, fabric: Fabric, task: Task, recipe: Recipe) -> None:
+    def __init__(self, fabric: "Fabric", task: Task, recipe: Recipe) -> None:
         self.fabric, self.task, self.recipe = fabric, task, recipe
         network = task.network
         if recipe.sync_batchnorm and fabric.world_size > 1:
@@ -205,7 +212,7 @@ class Trainer:
         return {name: summed(totals.get(name, nothing), self.fabric) for name in names}
 
 
-def summed(values: Tensor, fabric: Fabric) -> Tensor:
+def summed(values: Tensor, fabric: "Fabric") -> Tensor:
     """Sum of a tensor over all processes; the tensor itself is left alone."""
     total: Tensor = fabric.all_reduce(values.clone(), reduce_op="sum")  # type: ignore[assignment]
     return total

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from recalib.deploy.sites import Target
-from recalib.errors import RecalibError
-from recalib.runtimes.base import Unsupported, not_installed
+from recalib.errors import RecalibError, not_installed
+from recalib.runtimes.base import Unsupported
 
 Run = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W), float32, on the CPU, to logits (N, classes)."""

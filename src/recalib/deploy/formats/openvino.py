@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from recalib.deploy.formats.base import Format, Run, unreadable
 from recalib.deploy.formats.onnx import to_proto
-from recalib.runtimes.base import Unsupported, not_installed
+from recalib.errors import not_installed
+from recalib.runtimes.base import Unsupported
 from recalib.runtimes.export import ONNX_PACKAGES
 from recalib.runtimes.quantize import to_openvino_int8
 
