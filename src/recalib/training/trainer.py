@@ -5,13 +5,8 @@ killed at any moment and resumed ends in the same bits, on a CPU, as one that wa
 """
 
 import math
-<<<<<<< HEAD
 from collections.abc import Iterator, Mapping
-from typing import Any
-=======
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
->>>>>>> f69ca69 (Every command's help, prediction and export need no extra; what does names the line that installs it here)
 
 import torch
 from torch import Tensor, nn
