@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import altair as alt
 from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +12,7 @@ from rich.table import Table
 from recalib.measure.cells import BASELINE
 from recalib.report.marks import marks
 from recalib.report.page import render
-from recalib.report.svg import draw
+from recalib.report.svg import alt, draw
 
 SHOWN = 20  # rows on a terminal
 Trial = Mapping[str, Any]
@@ -110,7 +109,7 @@ def _colours(trials: Sequence[Trial]) -> dict[int, tuple[str, str]]:
     return {t["index"]: (module, look[module].colour) for t, module in zip(trials, modules, strict=True)}
 
 
-def _stroke(colours: Mapping[int, tuple[str, str]]) -> alt.Stroke:
+def _stroke(colours: Mapping[int, tuple[str, str]]) -> "alt.Stroke":
     pairs = dict(colours.values())
     legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2.5, symbolOpacity=1)
     return alt.Stroke(
