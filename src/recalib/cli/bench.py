@@ -4,7 +4,10 @@ Runs with torch, torchvision, timm and numpy alone, as GPU machines often have t
 """
 
 import argparse
+import functools
+import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,12 +28,14 @@ examples:
   recalib bench --list                                   what would be measured, and how long it takes
   recalib bench --kernels                                bandwidth of every pass against a copy
   recalib bench --targets T4a --models resnet50 --batches 1 --resume
+  recalib bench --gpu-day --stages A --minutes 4 --out results/gpu
   python -m recalib bench                                all of it, from a source tree: PYTHONPATH=src
 """
 
 
 def main(argv: list[str]) -> int:
     """Run `recalib bench`; returns the exit status."""
+    started = time.monotonic()
     parser = _parser()
     args, others = parser.parse_known_args(argv)
     if others:
@@ -39,6 +44,8 @@ def main(argv: list[str]) -> int:
         raise RecalibError(f"rounds={args.rounds}: at least {FEWEST_FOR_AN_INTERVAL}")
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.gpu_day:
+        return _gpu_day(args, started)
     only_kernels = args.kernels and not (args.targets or args.networks)
     targets = [] if only_kernels else chosen(args.targets, args.models, args.runtimes, args.batches)
     device = best_device()
@@ -98,9 +105,32 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, help="CPU threads; by default PyTorch's choice")
     add("--out", type=Path, default=Path("recalib-bench"), help="folder for the raw samples (default: %(default)s)")
     add("--resume", action="store_true", help="keep what an earlier run in OUT has finished")
+    day = parser.add_argument_group("a rented GPU", "stages within a time, each a process of its own")
+    day.add_argument("--gpu-day", action="store_true", help="T1 to T3, T5, T6 and the kernels in eleven minutes")
+    day.add_argument("--minutes", type=float, default=15, metavar="M", help="for everything (default: %(default)s)")
+    day.add_argument("--stages", nargs="+", default=[], metavar="S", help="by name, or A or B; --list shows them")
+    day.add_argument("--rehearse", action="store_true", help="tiny sizes, on whatever machine this is")
     add("--json", type=Path, metavar="FILE", help="results of this run as one JSON object")
     add("--list", action="store_true", help="say what would be measured, and stop")
     return parser
+
+
+def _gpu_day(args: argparse.Namespace, started: float) -> int:
+    """Stages on a GPU that this process itself never touches."""
+    from recalib.measure import gpu_day, gpu_stages
+
+    stages = gpu_day.chosen(gpu_stages.stages(gpu_stages.TINY if args.rehearse else gpu_stages.Sizes()), args.stages)
+    if args.list:
+        for stage in stages:
+            print(f"{stage.part}  {stage.name:12} {stage.seconds:4.0f} s  {stage.what}")
+        return 0
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asks the driver's library, not the device
+    if not (args.rehearse or torch.cuda.is_available()):
+        raise RecalibError("--gpu-day needs an NVIDIA GPU; --rehearse runs its stages in tiny sizes on this machine")
+    done = gpu_day.run(
+        stages, args.minutes, args.out, gpu_stages.summary, functools.partial(print, flush=True), started
+    )
+    return int(not done)
 
 
 def _plan(targets: Sequence[Target], modules: Sequence[str]) -> None:

@@ -9,16 +9,17 @@ from typing import Any
 
 import torch
 
-from recalib.errors import RecalibError, unknown
+from recalib.errors import RecalibError, WorkFailed, unknown
 from recalib.measure import networks
 from recalib.measure.cells import Cell, CellFile, fingerprint
 from recalib.measure.group import Candidate, Progress, conclude, measure
-from recalib.measure.kernels import Kernel, measure_kernels
+from recalib.measure.kernels import LAYOUTS, Kernel, measure_kernels
 from recalib.measure.networks import Network
 from recalib.measure.targets import TARGETS, TRAINING, Group, Target
 from recalib.measure.training_steps import measure_training, training_cells
 from recalib.runtimes import Settings, find_protocol, find_runtime, timer
 from recalib.runtimes.machine import best_device, describe
+from recalib.runtimes.memory import free_memory
 
 # seconds to get one ResNet-50 ready, on 2 cores: export, load, check against float64; compile writes C++
 READY_S = {"openvino": 5, "onnxruntime": 5, "compile": 15, "eager": 2, "cuda_graph": 2, TRAINING: 20}
@@ -72,14 +73,32 @@ def predicted_s(group: Group, modules: Sequence[str]) -> float:
 
 
 def bench_kernels(out: Path, device: torch.device | None = None, **how: Any) -> list[Kernel]:
-    """Measure the passes on a device and add them, below a line for the machine, to a file of JSON lines."""
+    """Measure the passes on a device and add them, below a line for the machine, to a file of JSON lines.
+
+    A layout is on the disk before the next begins, and one that fails is a line that says why.
+
+    Raises:
+        WorkFailed: where all of them fail.
+    """
     device = device or best_device()
     settings = Settings("bf16" if device.type == "cuda" else "fp32", torch.get_num_threads(), device, _protocol())
-    kernels = measure_kernels(device, **how)
-    lines = [{"machine": describe(settings)}, *(kernel.to_dict() for kernel in kernels)]
     out.parent.mkdir(parents=True, exist_ok=True)
+    kernels: list[Kernel] = []
+    failure: Exception | None = None
     with out.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+        file.write(json.dumps({"machine": describe(settings)}) + "\n")
+        for layout in LAYOUTS:
+            try:
+                found = measure_kernels(device, layouts=[layout], **how)
+                lines = [kernel.to_dict() for kernel in found]
+                kernels += found
+            except Exception as error:  # of whatever kind: the other layout is still to be measured
+                failure, lines = error, [{"layout": layout, "failed": f"{type(error).__name__}: {error}"}]
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+            file.flush()
+            free_memory()
+    if not kernels:
+        raise WorkFailed(f"no pass could be measured: {failure}")
     return kernels
 
 

@@ -1,7 +1,6 @@
 """One interleaved run: the networks of a model in one runtime, before and after deploy."""
 
 import copy
-import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from recalib.measure.networks import Network, cost_in, seeded
 from recalib.measure.sizes import sides
 from recalib.measure.statistics import distinguishable, ratio_interval
 from recalib.runtimes import Runtime, Session, Settings, timer
-from recalib.runtimes.memory import available_bytes, is_out_of_memory
+from recalib.runtimes.memory import available_bytes, free_memory, is_out_of_memory
 from recalib.runtimes.protocol import Protocol
 from recalib.runtimes.timer import Sample
 
@@ -74,7 +73,7 @@ def measure(
             timer.warm_up(session, settings.protocol.warm_up_s)
             candidate.session = session
         if candidate.session is None:
-            _free_memory()
+            free_memory()
     ready = [one for one in candidates if one.session is not None]
     try:
         _time(ready, rounds or settings.protocol.rounds, progress, f"{name}: timing")
@@ -245,10 +244,3 @@ def _record(cell: Cell, error: Exception) -> None:
         cell.status = "failed"
     reason = (str(error).strip().splitlines() or [""])[0]
     cell.message = reason if isinstance(error, RecalibError) else f"{type(error).__name__}: {reason}"
-
-
-def _free_memory() -> None:
-    """Give back what a failed attempt held, once nothing refers to its error."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -13,6 +13,7 @@ from recalib.measure.statistics import ratio_interval
 from recalib.ops import passes
 from recalib.runtimes import Session, timer
 from recalib.runtimes.cuda_graph import record
+from recalib.runtimes.memory import free_memory
 
 GPU_MAP, CPU_MAP = (256, 256, 56, 56), (8, 256, 56, 56)  # the largest tails of a ResNet-50
 LAYOUTS = {"channels_last": torch.channels_last, "NCHW": torch.contiguous_format}
@@ -57,7 +58,7 @@ class Repeated(Session):
     def __init__(self, step: Step, device: torch.device) -> None:
         self.device, self.asynchronous = device.type, device.type == "cuda"
         self.times = REPLAYS if self.asynchronous else 1
-        self._step = record(lambda: [step() for _ in range(REPLAYS)]).replay if self.asynchronous else step
+        self._step = record(lambda: _repeat(step)).replay if self.asynchronous else step
 
     def run(self) -> None:
         """The steps, one after the other."""
@@ -68,8 +69,16 @@ class Repeated(Session):
         return torch.empty(0)
 
 
+def _repeat(step: Step) -> None:
+    for _ in range(REPLAYS):  # what a step makes is given back before the next: ten maps would be 4 GB
+        step()
+
+
 def measure_kernels(
-    device: torch.device, shape: Sequence[int] | None = None, rounds: int | None = None
+    device: torch.device,
+    shape: Sequence[int] | None = None,
+    rounds: int | None = None,
+    layouts: Sequence[str] = tuple(LAYOUTS),
 ) -> list[Kernel]:
     """Time every pass of the device's backend and a copy, in turn; first their results are checked against float64.
 
@@ -77,6 +86,7 @@ def measure_kernels(
         device: a GPU (bfloat16) or the CPU (float32).
         shape: of the map; by default the largest of a ResNet-50, at batch 256 on a GPU and 8 on a CPU.
         rounds: samples; None for what fits a time budget.
+        layouts: names in `LAYOUTS`, one after the other; memory is given back between them.
 
     Raises:
         WorkFailed: where a pass does not compute what it should.
@@ -85,7 +95,7 @@ def measure_kernels(
     shape = tuple(shape or (GPU_MAP if on_gpu else CPU_MAP))
     dtype = torch.bfloat16 if on_gpu else torch.float32
     found = []
-    for layout in LAYOUTS:
+    for layout in layouts:
         steps = _steps(shape, dtype, device, LAYOUTS[layout])
         sessions = [Repeated(step, device) for step, _ in steps.values()]
         for session in sessions:
@@ -101,6 +111,8 @@ def measure_kernels(
             found.append(
                 Kernel(name, layout, shape, str(dtype).split(".")[1], maps * volume, times[name], speed, share)
             )
+        del steps, sessions, session
+        free_memory()
     return found
 
 

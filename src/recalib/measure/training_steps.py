@@ -1,7 +1,6 @@
 """Training steps of whole networks, eager and compiled, in turn."""
 
 import copy
-import gc
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from recalib.measure.sizes import sides
 from recalib.measure.targets import TRAINING
 from recalib.runtimes import Session, Settings, timer
 from recalib.runtimes.compile import with_own_code
-from recalib.runtimes.memory import is_out_of_memory
+from recalib.runtimes.memory import free_memory, is_out_of_memory
 from recalib.surgery import fuse_
 
 COMPILED = f"{TRAINING}, compiled"
@@ -33,9 +32,18 @@ class TrainingSession(Session):
         settings: device and precision.
         compiled: whether the network goes through `torch.compile`.
         fused: whether a plain network's tails go through `recalib.ops.recalibrate`, too.
+        mode: of `torch.compile`; ``"reduce-overhead"`` replays a CUDA graph, for networks too small to hide launches.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, settings: Settings, compiled: bool, fused: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        settings: Settings,
+        compiled: bool,
+        fused: bool,
+        mode: str | None = None,
+    ) -> None:
         place: Any = {"device": settings.device, "memory_format": torch.channels_last}
         self.device, self.layout = settings.device.type, "channels_last"
         self.asynchronous = self.device == "cuda"
@@ -48,7 +56,7 @@ class TrainingSession(Session):
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9)
         self.forward: Callable[[Tensor], Tensor] = self.model
         if compiled:
-            self.forward = torch.compile(with_own_code(self.model), dynamic=False)
+            self.forward = torch.compile(with_own_code(self.model), dynamic=False, mode=mode)
         self._cast = settings.dtype if settings.dtype != torch.float32 else None
         self.loss: Tensor
 
@@ -97,17 +105,26 @@ def measure_training(
         try:
             candidate.session = _prepared(candidate, settings)
         except Exception as error:  # of whatever kind: the other networks are still to be measured
-            candidate.cell.status = "oom" if is_out_of_memory(error) else "failed"
-            candidate.cell.message = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            _record(candidate.cell, error)
         if candidate.session is None:
-            gc.collect()
+            free_memory()
     ready = [one for one in candidates if one.session is not None]
     sessions = [one.session for one in ready if one.session is not None]
-    for done, samples in enumerate(timer.interleave(sessions, rounds) if sessions else (), start=1):
-        for one, sample in zip(ready, samples, strict=True):
-            one.samples.append(sample)
-        progress(f"{cells[0].model}: {TRAINING} steps, timing", done, rounds or 0)
+    try:
+        for done, samples in enumerate(timer.interleave(sessions, rounds) if sessions else (), start=1):
+            for one, sample in zip(ready, samples, strict=True):
+                one.samples.append(sample)
+            progress(f"{cells[0].model}: {TRAINING} steps, timing", done, rounds or 0)
+    except Exception as error:  # after every one of them has run a step: nobody knows whose fault it is
+        for one in ready:
+            _record(one.cell, error)
+            one.samples.clear()
     return conclude(candidates, settings.protocol)
+
+
+def _record(cell: Cell, error: Exception) -> None:
+    cell.status = "oom" if is_out_of_memory(error) else "failed"
+    cell.message = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _prepared(candidate: Candidate, settings: Settings) -> Session:

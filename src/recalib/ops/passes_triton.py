@@ -18,8 +18,8 @@ from recalib.ops import triton_kernels as kernels
 from recalib.ops.contract import wide
 
 ACC = {torch.float32: tl.float32, torch.float64: tl.float64}
-_WARPS = 4
-OPTIONS = {"num_warps": _WARPS, "enable_fp_fusion": True}
+CHANNELS = 64  # of a tile in channels_last: 128 bytes of bfloat16
+OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
 _PROGRAMS_PER_PROCESSOR = 8  # programs of 4 warps that keep one streaming multiprocessor busy
 _MOST_SPLITS = 16  # parts of a map that are combined in one tile, without a loop
 
@@ -90,8 +90,8 @@ class Tile:
         self.x, self.channels, self.positions = x, channels, h * w
         self.channels_last = not x.is_contiguous()
         vector = min(16 // x.element_size(), _unit(channels if self.channels_last else self.positions))
-        self.values = max(4 * vector, 8) * 32 * _WARPS
-        self.bc, self.bp = self._cut(64)
+        self.values = max(4 * vector, 8) * 32 * OPTIONS["num_warps"]
+        self.bc, self.bp = self._cut(CHANNELS)
         self.programs = len(x) * triton.cdiv(channels, self.bc)
         self.tiles = triton.cdiv(self.positions, self.bp)
         self.wanted = _PROGRAMS_PER_PROCESSOR * processors(x.device)

@@ -1,5 +1,6 @@
 """How much memory is left, so that a cell which needs more is recorded instead of killing the process."""
 
+import gc
 from pathlib import Path
 
 import torch
@@ -20,6 +21,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(message in str(error).lower() for message in _MESSAGES)
+
+
+def free_memory() -> None:
+    """Give back to the device what nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _of_system() -> int | None:
