@@ -1,6 +1,7 @@
 """Kill a training twenty times at random moments, resume it each time, and compare its end with an undisturbed one's.
 
-python examples/kills.py --data DIR --json results/kills.json
+python examples/kills.py --data CIFAR --model resnet20 --kills 10 --json results/kills_resnet20.json
+python examples/kills.py --data COCO --detector fasterrcnn_resnet18_fpn --attention eca --kills 10 --json OUT.json
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from safetensors.torch import load_file
 from recalib.classification import ClassificationJob, recipe, run
 from recalib.errors import RecalibError
 from recalib.runs import environment, read_metrics, read_state, write_json
-from recalib.training.job import Job
+from recalib.training.job import Job, plain
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,15 @@ class Arguments:
     """Kill a training twenty times and compare its end with that of an undisturbed one, bit for bit."""
 
     data: Path
-    """folder with CIFAR-10's official files"""
+    """folder with CIFAR-10's official files, or, for a detector, of COCO's form"""
     kills: int = 20
     """how often"""
     model: str = "cifar_resnet8"
     """name of the network"""
+    detector: str | None = None
+    """train this detector instead, on the first eight images, by the recipe overfit"""
+    attention: str | None = None
+    """module in the network"""
     epochs: int = 3
     """of the run"""
     limit: int = 2000
@@ -143,19 +148,30 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def _job(args: Arguments) -> Job:
+    if args.detector is None:
+        small = {"model": args.model, "attention": args.attention, "epochs": args.epochs, "limit": args.limit}
+        return ClassificationJob(recipe=replace(recipe("cifar-paper"), **small, ema=0.9, lr=0.05), data=args.data)
+    from recalib.detection.job import DetectionJob
+    from recalib.detection.recipes import recipe as detection_recipe
+
+    tiny = {"min_size": 96, "max_size": 128, "repeat": 2, "limit": 8, "eval_limit": 4}
+    chosen = replace(
+        detection_recipe("overfit"), model=args.detector, attention=args.attention, epochs=args.epochs, **tiny
+    )
+    return DetectionJob(recipe=chosen, data=args.data, workers=0)
+
+
 def main() -> None:
     """Hunt, say what came of it, and write the record."""
     args = tyro.cli(Arguments, description=__doc__)
-    chosen = replace(recipe("cifar-paper"), model=args.model, epochs=args.epochs, limit=args.limit, ema=0.9, lr=0.05)
     with tempfile.TemporaryDirectory() as folder:
-        calm = ClassificationJob(
-            recipe=chosen, data=args.data, out=Path(folder), name="calm", accelerator="cpu", save_every=2
-        )
+        calm = replace(_job(args), out=Path(folder), name="calm", accelerator="cpu", save_every=2, log_every=1)
         expected, duration = undisturbed(calm)
         done = hunt(replace(calm, name="hunted"), args.kills, duration, forkserver(), args.seed)
     equal = all(end == expected for end in done.ends)
     print(f"{len(done.kills)} kills in {len(done.ends)} runs: {'every' if equal else 'not every'} end is the same")
-    recipe_ = {key: value for key, value in asdict(chosen).items() if value is not None}
+    recipe_ = {key: value for key, value in plain(asdict(calm.recipe)).items() if value is not None}
     record = {
         "equal": equal, "undisturbed": expected, "ends": done.ends, "kills": [asdict(kill) for kill in done.kills],
         "undisturbed_seconds": duration, "recipe": recipe_, "save_every": 2, "environment": environment(),
