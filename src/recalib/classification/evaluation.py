@@ -11,6 +11,8 @@ from recalib.classification.feeds import dataset_in, open_test
 from recalib.classification.recipes import ClassificationRecipe, Dataset
 from recalib.classification.scores import Predictions, predict, summary
 from recalib.data import normalization_name
+from recalib.data.imagenet import CROP
+from recalib.deploy.about import label_names
 from recalib.deploy.classifier import Classifier, open_exported
 from recalib.deploy.formats import format_of
 from recalib.errors import RecalibError
@@ -47,7 +49,7 @@ def evaluate(
     model: str | None = None,
     normalization: str | None = None,
     dataset: Dataset | None = None,
-    image_size: int = 224,
+    image_size: int | None = None,
     limit: int | None = None,
     workers: int = 4,
     device: torch.device | None = None,
@@ -60,7 +62,7 @@ def evaluate(
         model: the network, where the checkpoint does not tell it.
         normalization: of the input, instead of what the checkpoint tells.
         dataset: by default what the folder holds.
-        image_size: of ImageNet; a file exported for one size is evaluated at that.
+        image_size: side of ImageNet's images, instead of what the checkpoint tells.
         limit: on so many images only.
         workers: processes that read images.
         device: by default the best this machine has.
@@ -72,21 +74,30 @@ def evaluate(
     exported = open_exported(file) if format_of(file) else None
     seen = _seen(exported) if exported else inspect_checkpoint(file)
     dataset = dataset or dataset_in(data)
-    if exported and not exported.about.dynamic:
-        image_size = _side(exported, file)
+    shown = _shown_as(seen, exported, file)
+    fixed = exported is not None and not exported.about.dynamic
+    if fixed and image_size not in (None, shown.get("size")):
+        raise RecalibError(f"image size {image_size}: {file.name} holds for {shown['size']} only")
+    size = image_size or shown.get("size") or ClassificationRecipe.image_size
     told = normalization_name(*seen.normalization) if seen.normalization else None
     form = normalization or told or ("imagenet" if dataset == "imagenet" else "cifar")
-    recipe = ClassificationRecipe(dataset=dataset, normalization=form, image_size=image_size, limit=limit)
+    recipe = ClassificationRecipe(dataset=dataset, normalization=form, image_size=size, limit=limit)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batches, classes = open_test(data, recipe, device, workers=workers)
+    cropped = {key: shown[key] for key in ("crop", "interpolation") if key in shown and dataset == "imagenet"}
+    batches, classes = open_test(data, recipe, device, workers=workers, **cropped)
+    _refuse_other_classes(file, shown.get("classes"), data, classes)
     network = _load(file, seen, model, len(classes), exported).to(device)
-    shown = track(batches, f"evaluating {checkpoint.name}", len(batches), transient=True, disable=not _terminal())
-    predictions = predict(network, shown)
+    watched = track(batches, f"evaluating {checkpoint.name}", len(batches), transient=True, disable=not _terminal())
+    predictions = predict(network, watched)
     facts = {
         "checkpoint": str(checkpoint), "format": seen.format, "architecture": model or seen.architecture,
         "attention": seen.attention, "normalization": form,
         "normalization_from": "the flag" if normalization else "the checkpoint" if told else "the data set",
-        "data": str(data), "dataset": dataset,
+        "data": str(data), "dataset": dataset, "trained_on": seen.metadata.get("dataset"),
+        "image_size": size if dataset == "imagenet" else 32,
+        "image_size_from": "the flag" if image_size else "the checkpoint" if shown.get("size") else "the data set",
+        "crop": cropped.get("crop", CROP) if dataset == "imagenet" else 1.0,
+        "interpolation": cropped.get("interpolation", "bilinear"),
     }  # fmt: skip
     return Evaluation(facts, predictions, classes, list(getattr(batches, "unreadable", [])))
 
@@ -101,11 +112,38 @@ def _seen(exported: Classifier) -> CheckpointInfo:
     )  # fmt: skip
 
 
-def _side(exported: Classifier, file: Path) -> int:
-    height, width = exported.about.size
-    if height != width:
-        raise RecalibError(f"{file.name} holds for {height}x{width}; test images are square")
-    return height
+def _shown_as(seen: CheckpointInfo, exported: Classifier | None, file: Path) -> dict[str, Any]:
+    """Size, crop, interpolation and class names, as far as a file tells them."""
+    if exported is None:
+        told = seen.metadata.get("preprocessing") or {}
+        size = told.get("size")
+        about = {key: told[key] for key in ("crop", "interpolation") if key in told}
+        names = seen.metadata.get("classes")
+    else:
+        size, names = exported.about.size, list(exported.about.labels) or None
+        about = {"crop": exported.about.crop, "interpolation": exported.about.interpolation}
+    if size is not None:
+        if size[0] != size[1]:
+            raise RecalibError(f"{file.name} holds for {size[0]}x{size[1]}; test images are square")
+        about["size"] = size[0]
+    return {**about, "classes": names}
+
+
+def _refuse_other_classes(file: Path, theirs: list[str] | None, data: Path, ours: tuple[str, ...]) -> None:
+    """Names that differ mean that figures would be of other classes; numbers in their place are no names.
+
+    Raises:
+        RecalibError: naming the first class that differs.
+    """
+    if theirs is None or len(theirs) != len(ours) or all(name.isdigit() for name in theirs):
+        return
+    if tuple(theirs) in (ours, label_names(list(ours), len(ours))) or all(name.isdigit() for name in ours):
+        return
+    place = next(i for i, (one, other) in enumerate(zip(theirs, ours, strict=True)) if one != other)
+    raise RecalibError(
+        f"{file.name} was trained on other classes than {data} has: {place} is {theirs[place]!r} there, "
+        f"{ours[place]!r} here"
+    )
 
 
 def _load(

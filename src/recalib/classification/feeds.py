@@ -147,22 +147,29 @@ def _half(data: Path, recipe: ClassificationRecipe, *, train: bool) -> Images | 
 
 
 def open_test(
-    root: Path, recipe: ClassificationRecipe, device: torch.device, share: Share = (0, 1), workers: int = 0
+    root: Path,
+    recipe: ClassificationRecipe,
+    device: torch.device,
+    share: Share = (0, 1),
+    workers: int = 0,
+    **shown: Any,
 ) -> tuple[TestBatches, tuple[str, ...]]:
     """Test batches of a recipe whose data set and normalisation are resolved, and the classes they are of.
+
+    ``shown`` is how images are shown to the network, crop and interpolation, where that is not ImageNet's usual way.
 
     Raises:
         RecalibError: naming the file that is missing, truncated or mislabelled.
     """
     images = _half(root, recipe, train=False).first(recipe.test_images)
     kind = normalization(recipe.normalization or "")
-    return _test_batches(images, kind, recipe, device, share, workers), images.classes
+    return _test_batches(images, kind, recipe, device, share, workers, **shown), images.classes
 
 
 def _test_batches(
     images: Images | Folder, kind: Normalization, recipe: ClassificationRecipe, device: torch.device, share: Share,
-    workers: int,
+    workers: int, **shown: Any,
 ) -> TestBatches:  # fmt: skip
     if isinstance(images, Images):
         return ResidentTest(images, kind, 500, device=device, share=share)
-    return FolderTest(images, kind, 100, size=recipe.image_size, device=device, workers=workers, share=share)
+    return FolderTest(images, kind, 100, size=recipe.image_size, device=device, workers=workers, share=share, **shown)

@@ -7,6 +7,7 @@ from torch import nn
 
 from recalib.classification.recipes import ClassificationRecipe
 from recalib.data import normalization
+from recalib.data.imagenet import CROP
 from recalib.models import create_model
 from recalib.runs.folder import weights_of
 from recalib.surgery import insert_, load_checkpoint, save_checkpoint
@@ -34,9 +35,12 @@ def build_network(recipe: ClassificationRecipe, classes: int) -> nn.Module:
 
 
 def write_network(network: nn.Module, recipe: ClassificationRecipe, path: Path, **about: Any) -> None:
-    """Write a trained network so that `load_checkpoint` makes the same of it, atomically."""
+    """Write a trained network with what it takes to use it: `load_checkpoint` makes the same of it. Atomically."""
     form = normalization(recipe.normalization or "")
-    save_checkpoint(network, path, architecture=recipe.model, normalization=[form.mean, form.std], **about)
+    side, crop = (recipe.image_size, CROP) if recipe.dataset == "imagenet" else (32, 1.0)
+    shown = {"size": [side, side], "crop": crop, "interpolation": "bilinear"}
+    told = {"normalization": [form.mean, form.std], "preprocessing": shown, "dataset": recipe.dataset}
+    save_checkpoint(network, path, architecture=recipe.model, **told, **about)
 
 
 def _xavier(network: nn.Module) -> None:

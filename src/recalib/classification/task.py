@@ -74,7 +74,7 @@ class Classification(Task):
 
     def write(self, network: nn.Module, path: Path, metrics: Mapping[str, Any]) -> None:
         """The network with what it takes to load it, its classes and accuracy."""
-        about = {"dataset": self.recipe.dataset, "preset": self.preset, "classes": list(self.feeds.classes)}
+        about: dict[str, Any] = {"preset": self.preset, "classes": list(self.feeds.classes)}
         about |= {key: metrics.get(key) for key in ("epoch", "top1", "top5")}
         write_network(network, self.recipe, path, **about)
 

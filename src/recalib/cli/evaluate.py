@@ -28,7 +28,7 @@ class Arguments:
         model: the network, where the checkpoint does not tell it.
         normalization: of the input (cifar, imagenet, tensorflow), instead of what the checkpoint tells.
         dataset: by default what the folder holds.
-        image_size: of ImageNet.
+        image_size: side of ImageNet's images, instead of what the checkpoint tells.
         limit: evaluate on so many images only.
         workers: processes that read images.
         device: such as cpu or cuda; by default the best this machine has.
@@ -41,7 +41,7 @@ class Arguments:
     model: str | None = None
     normalization: str | None = None
     dataset: Literal["cifar10", "cifar100", "imagenet"] | None = None
-    image_size: int = 224
+    image_size: int | None = None
     limit: int | None = None
     workers: int = 4
     device: str | None = None
@@ -77,6 +77,9 @@ def _say(result: dict[str, Any]) -> None:
     print(f"{result['checkpoint']}")
     print(f"  {result['format']} checkpoint of {result['architecture']}, attention: {result['attention'] or 'none'}")
     print(f"  normalised as {result['normalization']} (from {result['normalization_from']}); {result['images']} images")
+    size, crop = result["image_size"], result["crop"]
+    on = f"; trained on {result['trained_on']}" if result["trained_on"] else ""
+    print(f"  at {size} pixels (from {result['image_size_from']}), crop {crop:.3g}, {result['interpolation']}{on}")
     print(f"  top-1 {result['top1']:.2f} % (95 % interval {low:.2f} to {high:.2f}), top-5 {result['top5']:.2f} %")
     print(f"  calibration error {result['calibration_error']:.2f} %, loss {result['loss']:.4f}")
     worst = sorted(result["per_class"].items(), key=lambda item: item[1])[:3]

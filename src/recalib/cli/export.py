@@ -1,6 +1,7 @@
 """``recalib export``: a network as a file for another runtime, checked by running it."""
 
 import dataclasses
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +12,12 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
-from recalib.data.pictures import image_files
+from recalib.data.pictures import image_files, open_picture
 from recalib.deploy.about import About
 from recalib.deploy.classifier import open_classifier
 from recalib.deploy.export import TOLERANCE, Export, export
 from recalib.deploy.formats import find_format
-from recalib.errors import RecalibError
+from recalib.errors import RecalibError, WorkFailed
 from recalib.runs.folder import weights_of
 
 MOST_IMAGES = {"fp32": 32, "int8": 256}  # of a folder, spread evenly; half of the latter calibrate
@@ -100,7 +101,14 @@ def _files(images: Path | None, most: int) -> list[Path]:
     if not images.exists():
         raise RecalibError(f"--images {images}: there is no such file or folder")
     files = image_files(images) if images.is_dir() else [images]
-    return files[:: -(-len(files) // most)]
+    chosen = files[:: -(-len(files) // most)]
+    readable = [file for file in chosen if open_picture(file) is not None]
+    for file in chosen:
+        if file not in readable:
+            print(f"{file}: left out, for it cannot be read, or is too large", file=sys.stderr)
+    if not readable:
+        raise WorkFailed(f"--images {images}: none of {len(chosen)} files can be read as an image")
+    return readable
 
 
 def _say(done: Export) -> None:

@@ -1,5 +1,6 @@
 """``recalib predict``: what a network takes images for."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.data.pictures import image_files
 from recalib.deploy.classifier import Classifier, Prediction, classify, open_classifier
-from recalib.errors import RecalibError
+from recalib.errors import RecalibError, WorkFailed
 from recalib.report.sheet import write_sheet
 from recalib.runs.folder import weights_of
 
@@ -50,13 +51,21 @@ def main(argv: list[str]) -> int:
         classify(classifier, files), "classifying", len(files), console=terminal, transient=True,
         disable=not terminal.is_terminal,
     )  # fmt: skip
-    predictions = list(shown)
+    tried = list(shown)
+    predictions = [one for one in tried if one.classes]
+    about, unreadable = classifier.about, [str(one.file) for one in tried if not one.classes]
+    size = "x".join(map(str, about.size))
+    print(f"shown at {size}, {about.crop:.3g} of the short side, {about.interpolation}", file=sys.stderr)
     for prediction in predictions:
         _say(prediction)
+    for name in unreadable:
+        print(f"{name}: left out, for it cannot be read, or is too large", file=sys.stderr)
+    if not predictions:
+        raise WorkFailed(f"none of {len(tried)} files can be read as an image, {unreadable[0]} the first of them")
     if given.out is not None:
         write_sheet(given.out, predictions, classifier.about)
         print(given.out)
-    write_json(given.json, _results(given, classifier, predictions))
+    write_json(given.json, {**_results(given, classifier, predictions), "unreadable": unreadable})
     return 0
 
 

@@ -75,7 +75,7 @@ def read_labels(file: Path) -> Any:
     """
     try:
         return json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecalibError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 
 from recalib.data.normalization import Normalization
 from recalib.data.order import Share, generator_for, held_out, order_of, seed_for, share_of, steps_in
@@ -18,6 +18,8 @@ from recalib.data.parquet import Record, find_shards, read_shards
 from recalib.data.pictures import image_files, open_picture
 from recalib.data.resident import Batch
 from recalib.errors import RecalibError, WorkFailed
+
+CROP = 224 / 256  # the share of the short side that ImageNet is evaluated on
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class FolderTrain(_Loading):
 
 
 class FolderTest(_Loading):
-    """Test batches: the centre of each image, its short side first brought to 256/224 of the size.
+    """Test batches: the centre of each image, its short side first brought to the size divided by the crop.
 
     An unreadable image is left out and named in ``unreadable``.
 
@@ -182,13 +184,16 @@ class FolderTest(_Loading):
         device: where batches are wanted.
         workers: reading processes.
         share: this process and how many there are.
+        crop: share of the short side that is shown.
+        interpolation: bilinear or bicubic.
     """
 
     def __init__(
         self, folder: Folder, normalization: Normalization, batch: int, *, size: int, device: torch.device,
-        workers: int, share: Share = (0, 1),
+        workers: int, share: Share = (0, 1), crop: float = CROP, interpolation: str = "bilinear",
     ) -> None:  # fmt: skip
-        centre = [v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size), v2.PILToTensor()]
+        whole = v2.Resize(round(size / crop), InterpolationMode(interpolation), antialias=True)
+        centre = [whole, v2.CenterCrop(size), v2.PILToTensor()]
         super().__init__(folder, normalization, v2.Compose(centre), device, workers)
         self.batch, self.mine = batch, range(share[0], len(folder.files), share[1])
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 
 from recalib.data.normalization import Normalization
 from recalib.data.parquet import Record
@@ -27,31 +27,39 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def open_picture(file: Path | Record) -> Image.Image | None:
-    """An image in RGB, or None where it cannot be read as one."""
+    """An image in RGB, or None where it cannot be read as one, or is so large that Pillow takes it for an attack."""
     try:
         with Image.open(file.open() if isinstance(file, Record) else file) as picture:
             return picture.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError):
         return None
 
 
-def centre(picture: Image.Image, size: tuple[int, int], crop: float) -> Tensor:
+def centre(picture: Image.Image, size: tuple[int, int], crop: float, interpolation: str = "bilinear") -> Tensor:
     """The middle of a picture, scaled, without distortion, so that the crop takes a share of its narrower side.
 
     Args:
         picture: in RGB.
         size: H and W of the result in pixels.
         crop: that share, such as 0.875: the short side becomes 256 pixels for a crop of 224.
+        interpolation: bilinear or bicubic.
 
     Returns:
         uint8, shape (3, H, W).
     """
     scale = max(size[0] / picture.height, size[1] / picture.width) / crop
     whole = [max(round(side * scale), least) for side, least in zip((picture.height, picture.width), size, strict=True)]
-    return v2.Compose([v2.Resize(whole, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])(picture)
+    scaled = v2.Resize(whole, InterpolationMode(interpolation))
+    return v2.Compose([scaled, v2.CenterCrop(size), v2.PILToTensor()])(picture)
 
 
-def read_batch(files: Iterable[Path | Record], size: tuple[int, int], crop: float, form: Normalization) -> Tensor:
+def read_batch(
+    files: Iterable[Path | Record],
+    size: tuple[int, int],
+    crop: float,
+    form: Normalization,
+    interpolation: str = "bilinear",
+) -> Tensor:
     """Images as one normalised batch, float32, shape (N, 3, H, W).
 
     Raises:
@@ -62,5 +70,5 @@ def read_batch(files: Iterable[Path | Record], size: tuple[int, int], crop: floa
         picture = open_picture(file)
         if picture is None:
             raise RecalibError(f"{file} cannot be read as an image")
-        crops.append(centre(picture, size, crop))
+        crops.append(centre(picture, size, crop, interpolation))
     return form(torch.stack(crops))

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from recalib.data.imagenet import CROP
 from recalib.data.normalization import NORMALIZATIONS, Normalization, Three
 from recalib.errors import RecalibError
 
-CROP = 224 / 256  # the share of the short side that ImageNet is evaluated on
 CIFAR_SIDE = 32  # images up to this side are shown whole
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -25,6 +25,7 @@ class About:
         std: the same scale, divided by.
         size: H and W of the input in pixels.
         crop: share of the image's narrower side that is shown.
+        interpolation: bilinear or bicubic, of the scaling.
         batch: images in one forward pass.
         dynamic: whether any number of images and any H and W will do; `batch` and `size` are then what it was made for.
     """
@@ -36,6 +37,7 @@ class About:
     std: Three = NORMALIZATIONS["imagenet"].std
     size: tuple[int, int] = (224, 224)
     crop: float = CROP
+    interpolation: str = "bilinear"
     batch: int = 1
     dynamic: bool = True
 
@@ -64,7 +66,8 @@ class About:
             RecalibError: where it is not there or not readable.
         """
         try:
-            values = {field.name: _plain(json.loads(metadata[f"recalib.{field.name}"])) for field in fields(cls)}
+            told = {"recalib.interpolation": '"bilinear"', **metadata}  # which older files do not tell
+            values = {field.name: _plain(json.loads(told[f"recalib.{field.name}"])) for field in fields(cls)}
             return cls(**values)
         except (KeyError, ValueError, TypeError) as error:
             raise RecalibError(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recalib.data.normalization import NORMALIZATIONS
-from recalib.data.pictures import read_batch
+from recalib.data.pictures import centre, open_picture
 from recalib.deploy.about import CIFAR_SIDE, CROP, About, label_names
 from recalib.deploy.formats import Run, format_of
 from recalib.errors import RecalibError
@@ -99,7 +99,10 @@ def open_classifier(
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one image, most probable first, as pairs of name and probability."""
+    """The most probable classes of one image, most probable first, as pairs of name and probability.
+
+    There are none of an image that cannot be read.
+    """
 
     file: Path
     classes: tuple[tuple[str, float], ...]
@@ -113,13 +116,18 @@ def classify(classifier: Classifier, files: Iterable[Path], most: int = 5) -> It
         files: images.
         most: so many classes an image.
 
-    Raises:
-        RecalibError: naming a file that cannot be read.
+    Yields:
+        A prediction for each; without classes where the file cannot be read.
     """
     about = classifier.about
     for file in files:
+        picture = open_picture(file)
+        if picture is None:
+            yield Prediction(file, ())
+            continue
         with torch.inference_mode():
-            logits = classifier.network(read_batch([file], about.size, about.crop, about.normalization))
+            shown = centre(picture, about.size, about.crop, about.interpolation)
+            logits = classifier.network(about.normalization(shown[None]))
         found = logits.float().softmax(1)[0].topk(min(most, logits.shape[1]))
         yield Prediction(file, tuple((about.name(int(i)), float(p)) for p, i in zip(*found, strict=True)))
 
@@ -168,13 +176,16 @@ def about_of(
     """
     config = getattr(network, "pretrained_cfg", None) or {}
     side, usual = (32, NORMALIZATIONS["cifar"]) if "cifar" in model else (224, NORMALIZATIONS["imagenet"])
-    size = size or (config["input_size"][-2:] if "input_size" in config else (side, side))
+    shown = metadata.get("preprocessing") or {}
+    made_for = shown.get("size") or (config["input_size"][-2:] if "input_size" in config else (side, side))
+    size = size or tuple(made_for)
     with torch.inference_mode():
         outputs = network.eval()(torch.zeros(1, 3, *size)).shape[-1]
     form = seen.normalization if seen else None
     about = About(
         model, attention, label_names(metadata.get("classes"), outputs, model), size=size,
-        crop=1.0 if max(size) <= CIFAR_SIDE else CROP,
+        crop=shown.get("crop", 1.0 if max(size) <= CIFAR_SIDE else CROP),
+        interpolation=shown.get("interpolation", "bilinear"),
     )  # fmt: skip
     mean, std = form or (config.get("mean", usual.mean), config.get("std", usual.std))
     return replace(about, mean=tuple(mean), std=tuple(std))

@@ -161,5 +161,5 @@ def _batches(about: About, files: Sequence[Path]) -> Iterator[Tensor]:
 
 def _images(about: About, files: Sequence[Path], count: int) -> Tensor:
     if files:
-        return read_batch(files[:count], about.size, about.crop, about.normalization)
+        return read_batch(files[:count], about.size, about.crop, about.normalization, about.interpolation)
     return torch.randn((count, 3, *about.size), generator=torch.Generator().manual_seed(1))

@@ -48,7 +48,7 @@ def _crop(file: Path, about: About) -> Image.Image:
     picture = open_picture(file)
     if picture is None:
         raise RecalibError(f"{file} cannot be read as an image")
-    crop = to_pil_image(centre(picture, about.size, about.crop))
+    crop = to_pil_image(centre(picture, about.size, about.crop, about.interpolation))
     scale = SIDE / max(crop.size)
     whole = Image.new("RGB", (SIDE, SIDE), "#eeeeee")
     small = crop.resize((round(crop.width * scale), round(crop.height * scale)), Image.Resampling.BICUBIC)

@@ -148,7 +148,7 @@ def read_config(path: Path) -> dict[str, Any]:
     path = path / CONFIG if path.is_dir() else path
     try:
         config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecalibError(f"{path} is no run's configuration: {error}") from None
     if not isinstance(config, dict):
         raise RecalibError(f"{path} is no run's configuration: it should be a JSON object")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recalib.errors import RecalibError, unknown
 from recalib.surgery.checkpoints import formats
 from recalib.surgery.checkpoints.compare import COUNTER
-from recalib.surgery.checkpoints.files import Contents
+from recalib.surgery.checkpoints.files import HEADER, Contents
 from recalib.surgery.checkpoints.format import IMAGENET, Format, Normalization
 from recalib.surgery.checkpoints.mechanisms import attention_tensors, recipe_of_tensors, seen_options
 from recalib.surgery.checkpoints.networks import Architecture, num_classes_of, recognise
@@ -19,8 +19,6 @@ from recalib.surgery.insertion import Insertion, Placement, inserted
 from recalib.surgery.sites import Site, default_sites, named_sites
 
 LOG = logging.getLogger("recalib")
-
-HEADER = "recalib"  # the entry of a safetensors header that holds our configuration, as JSON
 
 
 @dataclass(frozen=True)

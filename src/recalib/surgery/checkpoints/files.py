@@ -4,8 +4,8 @@ import math
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from recalib.errors import RecalibError
 
 Source = str | PathLike[str] | Mapping[str, Any]
 
+HEADER = "recalib"  # the entry of a safetensors header that holds our configuration, as JSON
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")  # where projects keep the tensors in their checkpoints
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")  # DDP, torch.compile, detectors, trainers
 
@@ -27,7 +28,7 @@ class Contents:
 
     Attributes:
         name: what to call it in a message.
-        tensors: by name, without the prefixes that DDP, torch.compile and detectors add.
+        tensors: by name, without the prefixes that DDP, torch.compile and detectors add; files of ours have none.
         beside: what the file says beside the tensors, such as ``epoch``; of what is no plain value, only the type.
         header: the text of a safetensors header, by key.
     """
@@ -36,6 +37,12 @@ class Contents:
     tensors: dict[str, Tensor]
     beside: dict[str, Any] = field(default_factory=dict)
     header: dict[str, str] = field(default_factory=dict)
+    levels: tuple[dict[str, Tensor], ...] = ()  # the tensors with all prefixes, and with ever fewer
+
+    def fitting(self, names: Set[str]) -> "Contents":
+        """With the prefixes that make most of the names those of a network; without any where that is all the same."""
+        levels = [*reversed(self.levels), self.tensors]
+        return replace(self, tensors=max(levels, key=lambda tensors: len(tensors.keys() & names)))
 
 
 def read(source: Source) -> Contents:
@@ -68,7 +75,10 @@ def _read_safetensors(path: Path) -> Contents:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-            return Contents(str(path), _strip(tensors), header=file.metadata() or {})
+            header = file.metadata() or {}
+            if HEADER in header:
+                return Contents(str(path), tensors, header=header)
+            return _stripped(str(path), tensors, header=header)
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from None
 
@@ -102,7 +112,7 @@ def _unwrap(name: str, loaded: Mapping[str, Any]) -> Contents:
     if odd:
         raise RecalibError(f"{name}: the name of a tensor is {odd[0]!r}; names are text, such as 'fc.weight'")
     rest = {key: value for key, value in {**loaded, **state}.items() if key not in tensors and value is not state}
-    return Contents(name, _strip(tensors), {str(key): _plain(value) for key, value in rest.items()})
+    return _stripped(name, tensors, beside={str(key): _plain(value) for key, value in rest.items()})
 
 
 def _plain(value: object) -> str | int | float:
@@ -114,8 +124,8 @@ def _plain(value: object) -> str | int | float:
     return value if isinstance(value, str | int | float) else f"({type(value).__name__}, not read)"
 
 
-def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in tensors):
-            return _strip({key.removeprefix(prefix): value for key, value in tensors.items()})
-    return tensors
+def _stripped(name: str, tensors: dict[str, Tensor], **more: Any) -> Contents:
+    levels = [tensors]
+    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in levels[-1])), None):
+        levels.append({key.removeprefix(prefix): value for key, value in levels[-1].items()})
+    return Contents(name, levels[-1], levels=tuple(levels), **more)

@@ -39,6 +39,8 @@ def load_checkpoint(
     if model is not None:
         refuse_finished(model, "load_checkpoint")
     contents = read(source)
+    if model is not None:
+        contents = contents.fitting(model.state_dict().keys())
     if model is not None and same_names(model, contents.tensors):
         checkpoint = Checkpoint.of_the_network_itself(contents)
     else:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recalib.errors import RecalibError, WorkFailed
 from recalib.surgery.attach import WRAPPERS
-from recalib.surgery.checkpoints.checkpoint import HEADER
+from recalib.surgery.checkpoints.files import HEADER
 from recalib.surgery.checkpoints.identify import architecture_of, timm_config
 from recalib.surgery.checkpoints.networks import Architecture, classifier_of
 from recalib.surgery.insertion import inserted
