@@ -23,6 +23,7 @@ class GC(PlainAttention):
         channels: C.
         reduction: r; the hidden layer has max(1, C // r) units.
         identity: accepted for uniformity; the module starts as the identity anyway.
+        eps: of the norm.
         **factory: device and dtype of the parameters.
     """
 
@@ -31,12 +32,19 @@ class GC(PlainAttention):
     paper = "Cao 2019, arXiv:1904.11492"
     identity_at_start = True
 
-    def __init__(self, channels: int, reduction: int = 16, identity: bool = False, **factory: Unpack[Factory]) -> None:
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 16,
+        identity: bool = False,
+        eps: float = 1e-5,
+        **factory: Unpack[Factory],
+    ) -> None:
         super().__init__(channels, identity, **factory)
         hidden = hidden_width(channels, reduction)
         self.mask = nn.Linear(channels, 1, **factory)
         self.fc1 = nn.Linear(channels, hidden, **factory)
-        self.norm = nn.LayerNorm(hidden, **factory)
+        self.norm = nn.LayerNorm(hidden, eps, **factory)
         self.fc2 = nn.Linear(hidden, channels, **factory)
         nn.init.zeros_(self.fc2.weight)
         nn.init.zeros_(self.fc2.bias)

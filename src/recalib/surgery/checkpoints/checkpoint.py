@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -144,7 +145,7 @@ def _as_weights_show(placement: Placement, tensors: Mapping[str, Tensor]) -> Att
 def _another(contents: Contents) -> Checkpoint:
     form = formats.recognise(contents.tensors, contents.beside)
     tensors = form.translate(contents.tensors)
-    attended = _attended(form, tensors)
+    attended = {**_attended(form, tensors), **_silent(form, contents.tensors)}
     if attended and form is formats.PLAIN:
         first, what = next(iter(attended.items()))
         LOG.warning(
@@ -179,6 +180,15 @@ def _attended(form: Format, tensors: Mapping[str, Tensor]) -> dict[str, Attended
             raise RecalibError(f"{name}: {error}") from None
         attended[name] = Attended(*recipe, form.position or "end")
     return attended
+
+
+def _silent(form: Format, tensors: Mapping[str, Tensor]) -> dict[str, Attended]:
+    """Attention without tensors, which other keys of the file tell."""
+    if form.silent is None:
+        return {}
+    pattern, name = form.silent
+    carriers = (match[1] for key in tensors if (match := re.fullmatch(pattern, key)))
+    return {carrier: Attended(name, {}, form.position or "end") for carrier in carriers}
 
 
 def _usual_normalization(architecture: Architecture | None) -> Normalization | None:

@@ -48,6 +48,7 @@ class Format:
         unseen: options that a mechanism's tensors do not show, by the mechanism's name.
         lone_weight: the mechanism whose one tensor is ``weight``.
         normalization: of the input, where it is not the usual one of the network.
+        silent: for a mechanism without tensors, the keys whose first group is the module that carries it, and its name.
         position: of attention, ``"before"`` or ``"after"`` the modules that carry it; None for the default sites.
         stride_in_1x1: whether bottlenecks stride in their first convolution, not in the 3x3.
     """
@@ -60,6 +61,7 @@ class Format:
     unseen: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     lone_weight: str | None = None
     normalization: Normalization | None = None
+    silent: tuple[str, str] | None = None
     position: Literal["before", "after"] | None = None
     stride_in_1x1: bool = False
 
@@ -98,6 +100,11 @@ class Format:
 def flat(tensor: Tensor) -> Tensor:
     """A 1x1 convolution (out, in, 1, 1) as the matrix (out, in) of a linear layer."""
     return tensor.reshape(tensor.shape[:2])
+
+
+def line(tensor: Tensor) -> Tensor:
+    """A 1x1 convolution (out, in, 1, 1) as one over a line, (out, in, 1)."""
+    return tensor.reshape(*tensor.shape[:2], 1)
 
 
 def vector(tensor: Tensor) -> Tensor:
