@@ -11,7 +11,8 @@ from typing import Any
 import tyro
 from tyro.conf import Positional
 
-from recalib.measure.results import read_results
+from recalib.measure.cells import Overhead
+from recalib.measure.store import read_results
 from recalib.runs import environment, write_json
 
 NAMES = ("model", "module", "runtime", "deployed", "size", "batch", "precision")
@@ -26,16 +27,16 @@ class Arguments:
     json: Path | None = None
 
 
-def overheads(folder: Path) -> dict[tuple[str, ...], dict[str, float]]:
+def overheads(folder: Path) -> dict[tuple[str, ...], Overhead]:
     """Overheads with their intervals, by cell."""
     cells = read_results([folder]).cells
-    return {tuple(str(cell[name]) for name in NAMES): cell["overhead"] for cell in cells if cell["overhead"]}
+    return {tuple(str(getattr(cell, name)) for name in NAMES): cell.overhead for cell in cells if cell.overhead}
 
 
-def row(runtime: str, pairs: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, Any]:
+def row(runtime: str, pairs: list[tuple[Overhead, Overhead]]) -> dict[str, Any]:
     """One runtime's cells: how many overlap, and their distances in points of overhead."""
-    apart = [100 * abs(a["ratio"] - b["ratio"]) for a, b in pairs]
-    overlap = sum(a["low"] <= b["high"] and b["low"] <= a["high"] for a, b in pairs)
+    apart = [100 * abs(a.ratio - b.ratio) for a, b in pairs]
+    overlap = sum(a.low <= b.high and b.low <= a.high for a, b in pairs)
     return {
         "runtime": runtime, "cells": len(pairs), "overlapping": overlap,
         "points_apart_median": median(apart), "points_apart_most": max(apart),

@@ -10,12 +10,14 @@ MOST = 1000  # repetitions that are worth counting up to
 
 def half_width(values: Sequence[float] | np.ndarray) -> float:
     """Half of the 95 % interval of a mean: Student's t times its standard error; infinite for a single value."""
+    return half_width_of(float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, len(values))
+
+
+def half_width_of(deviation: float, count: int) -> float:
+    """The same from the values' deviation, with n - 1 in its denominator, and their number."""
     from scipy.stats import t  # not above: `recalib bench` does without scipy
 
-    count = len(values)
-    if count < 2:
-        return math.inf
-    return float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+    return float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count) if count > 1 else math.inf
 
 
 def repetitions_to_decide(differences: Sequence[float]) -> int | None:

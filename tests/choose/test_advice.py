@@ -1,11 +1,14 @@
 """Advice on hand-made cells where the right answer is evident."""
 
+from dataclasses import replace
+
 from recalib.choose.advice import advise, overhead_text
+from recalib.measure.cells import Cell, Overhead
 
 
 def cell(model="resnet50", module="baseline", runtime="eager", deployed=True, ms=10.0, ratio=1.0, half=0.01, **other):
     """A cell of an ok measurement whose overhead interval is `ratio` +- `half`."""
-    return {
+    values = {
         "model": model,
         "module": module,
         "runtime": runtime,
@@ -15,10 +18,11 @@ def cell(model="resnet50", module="baseline", runtime="eager", deployed=True, ms
         "overhead": {"ratio": ratio, "low": ratio - half, "high": ratio + half},
         **other,
     }
+    return Cell.of(values)
 
 
 def failed(module, status="oom", **other):
-    return cell(module=module, **other) | {"status": status, "latency_ms": None, "overhead": None}
+    return replace(cell(module=module, **other), status=status, latency_ms=None, overhead=None)
 
 
 def module(name, ratio, half=0.01, base=10.0, **other):
@@ -135,6 +139,6 @@ def test_each_network_with_modules_gets_three_lines_that_begin_with_its_name():
 
 
 def test_an_overhead_is_written_in_percent_with_its_interval():
-    assert overhead_text({"ratio": 1.051, "low": 1.042, "high": 1.06}) == "+5.1 % [4.2, 6.0]"
-    assert overhead_text({"ratio": 2.513, "low": 2.49, "high": 2.53}) == "+151 % [149, 153]"
-    assert overhead_text({"ratio": 0.99, "low": 0.98, "high": 1.0}) == "-1.0 % [-2.0, 0.0]"
+    assert overhead_text(Overhead(1.051, 1.042, 1.06)) == "+5.1 % [4.2, 6.0]"
+    assert overhead_text(Overhead(2.513, 2.49, 2.53)) == "+151 % [149, 153]"
+    assert overhead_text(Overhead(0.99, 0.98, 1.0)) == "-1.0 % [-2.0, 0.0]"

@@ -1,18 +1,25 @@
 """Recommendations on hand-made cells where the right answer is evident."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from recalib.choose.accuracy import Accuracy, published_accuracy, sampling_error
 from recalib.choose.budget import Budget, quantity
-from recalib.choose.recommend import Accuracy, published_accuracy, recommend, sampling_error, wanted
+from recalib.choose.recommend import recommend, wanted
 from recalib.errors import RecalibError, WorkFailed
-from recalib.measure.results import read_results
+from recalib.measure.cells import Cell
+from recalib.measure.store import read_results
 
 # Published gains on ResNet-50 (Klomp 2023): ab 0.46, eca 1.32, se 1.29; torchvision's plain ResNet-50 has 76.13.
 
 
 def cell(module="baseline", ms=10.0, model="resnet50", spread=0.0, params=25_000_000, **other):
+    return Cell.of(values(module, ms, model, spread, params, **other))
+
+
+def values(module="baseline", ms=10.0, model="resnet50", spread=0.0, params=25_000_000, **other):
     samples = [ms - spread, ms, ms + spread] * 7
     return {
         "model": model, "module": module, "runtime": "eager", "deployed": True, "size": 224, "batch": 1,
@@ -24,14 +31,14 @@ def cell(module="baseline", ms=10.0, model="resnet50", spread=0.0, params=25_000
 
 def test_the_most_accurate_network_within_the_budget_is_taken():
     cells = [cell(), cell("ab", 10.5), cell("eca", 11.0), cell("se", 12.0)]
-    assert recommend(cells, Budget(latency=11.5)).best.cell["module"] == "eca"
-    assert recommend(cells, Budget(latency=10.7)).best.cell["module"] == "ab"
-    assert recommend(cells, Budget(throughput=99)).best.cell["module"] == "baseline"
+    assert recommend(cells, Budget(latency=11.5)).best.cell.module == "eca"
+    assert recommend(cells, Budget(latency=10.7)).best.cell.module == "ab"
+    assert recommend(cells, Budget(throughput=99)).best.cell.module == "baseline"
 
 
 def test_a_network_whose_interval_holds_the_limit_is_named_but_not_taken():
     chosen = recommend([cell(), cell("eca", 11.0, spread=1.0)], Budget(latency=11.2))
-    assert chosen.best.cell["module"] == "baseline"
+    assert chosen.best.cell.module == "baseline"
     assert any(line.startswith("Open: resnet50 with eca") for line in chosen.lines)
 
 
@@ -44,32 +51,32 @@ def test_the_reason_names_the_overhead_here_and_what_depth_would_cost():
 def test_the_runner_up_comes_with_the_uncertainty_of_the_difference():
     chosen = recommend([cell(), cell("eca", 11.0), cell("se", 10.5)], Budget())
     assert chosen.runner_up is not None
-    assert chosen.runner_up.cell["module"] == "se"
+    assert chosen.runner_up.cell.module == "se"
     assert "0.03 points less, which is within their uncertainty" in chosen.lines[2]
     assert "-4.5 % in time" in chosen.lines[2]
 
 
 def test_limits_on_parameters_and_memory_count_too():
     cells = [cell(), cell("se", 10.1, params=28_000_000), cell("eca", 10.2)]
-    assert recommend(cells[:2], Budget(params=26e6)).best.cell["module"] == "baseline"
+    assert recommend(cells[:2], Budget(params=26e6)).best.cell.module == "baseline"
     memory = {"baseline": 1e8, "se": 1e8, "eca": 3e8}
-    chosen = recommend(cells, Budget(memory=2e8), memory=lambda one: memory[one["module"]])
-    assert chosen.best.cell["module"] == "se"
+    chosen = recommend(cells, Budget(memory=2e8), memory=lambda one: memory[one.module])
+    assert chosen.best.cell.module == "se"
 
 
 def test_own_accuracies_are_preferred_and_never_mixed_with_published_ones():
-    own = {("resnet50", "baseline"): Accuracy(60.0, 0.1, "your runs, 3", True)}
-    own[("resnet50", "ab")] = Accuracy(61.0, 0.1, "your runs, 3", True)
+    own = {("resnet50", "baseline"): Accuracy(60.0, 0.1, "your runs, 3", "own")}
+    own[("resnet50", "ab")] = Accuracy(61.0, 0.1, "your runs, 3", "own")
     chosen = recommend([cell(), cell("ab", 10.5), cell("eca", 10.2)], Budget(), own=own)
-    assert chosen.best.cell["module"] == "ab"
+    assert chosen.best.cell.module == "ab"
     assert {one.accuracy.own for one in chosen.candidates} == {True}
     assert "Left aside for want of such a figure: resnet50 (eca)" in chosen.lines[-1]
 
 
 def test_one_own_run_alone_is_left_aside_and_that_is_said():
-    own = {("resnet50", "baseline"): Accuracy(99.0, 0.1, "your runs, 1", True)}
+    own = {("resnet50", "baseline"): Accuracy(99.0, 0.1, "your runs, 1", "own")}
     chosen = recommend([cell(), cell("ab", 10.5)], Budget(), own=own)
-    assert chosen.best.cell["module"] == "ab"
+    assert chosen.best.cell.module == "ab"
     assert "Your own run is left aside" in chosen.lines[-1]
 
 
@@ -79,8 +86,8 @@ def test_nothing_within_the_budget_names_what_comes_nearest():
 
 
 def test_cells_that_failed_are_passed_over():
-    failed = cell("eca") | {"status": "oom", "latency_ms": None, "overhead": None}
-    assert [one.cell["module"] for one in recommend([cell(), failed], Budget()).candidates] == ["baseline"]
+    failed = replace(cell("eca"), status="oom", latency_ms=None, overhead=None)
+    assert [one.cell.module for one in recommend([cell(), failed], Budget()).candidates] == ["baseline"]
     with pytest.raises(WorkFailed):
         recommend([failed], Budget())
 
@@ -121,11 +128,11 @@ def test_a_limit_that_is_none_is_refused_with_an_example(text):
 
 def test_results_are_read_from_json_and_from_torn_lines_and_each_cell_counts_once(tmp_path):
     whole, lines = tmp_path / "a.json", tmp_path / "compare.jsonl"
-    whole.write_text(json.dumps({"machine": {"device": "B"}, "cells": [cell()]}))
-    lines.write_text(json.dumps({"machine": {"device": "B"}}) + "\n" + json.dumps(cell(ms=12.0)) + '\n{"model": "res')
+    whole.write_text(json.dumps({"machine": {"device": "B"}, "cells": [values()]}))
+    lines.write_text(json.dumps({"machine": {"device": "B"}}) + "\n" + json.dumps(values(ms=12.0)) + '\n{"model": "res')
     results = read_results([whole, tmp_path])
     assert results.machine == {"device": "B"}
-    assert [one["latency_ms"]["median"] for one in results.cells] == [12.0]
+    assert [one.latency_ms.median for one in results.cells] == [12.0]
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"cells": [{"model": "x"}]}'])
@@ -137,5 +144,5 @@ def test_a_file_without_cells_is_refused_in_one_line(tmp_path, text):
 
 def test_a_network_measured_along_as_a_reference_is_not_taken():
     cells = [cell(model="resnet18"), cell(model="resnet34")]
-    assert recommend(cells, Budget(latency=100.0), among=["resnet18"]).best.cell["model"] == "resnet18"
-    assert recommend(cells, Budget(latency=100.0)).best.cell["model"] == "resnet34"
+    assert recommend(cells, Budget(latency=100.0), among=["resnet18"]).best.cell.model == "resnet18"
+    assert recommend(cells, Budget(latency=100.0)).best.cell.model == "resnet34"

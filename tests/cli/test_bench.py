@@ -9,7 +9,7 @@ import pytest
 
 from recalib.cli import main
 from recalib.measure import kernels as bench_kernels
-from recalib.measure.targets import TARGETS, Group
+from recalib.measure.targets import TARGETS, Setting
 from recalib.runtimes import PROTOCOLS
 
 
@@ -19,9 +19,9 @@ def small(monkeypatch):
     monkeypatch.setattr(bench_kernels, "CPU_MAP", (2, 8, 6, 6))
     monkeypatch.setattr(bench_kernels, "WARM_UP_S", 0.0)
     monkeypatch.setitem(PROTOCOLS, "clean", replace(PROTOCOLS["clean"], warm_up_s=0.0))
-    group = Group("cifar_resnet8", "eager", 2, "fp32", 32)
-    monkeypatch.setitem(TARGETS, "T4a", replace(TARGETS["T4a"], groups=(group,)))
-    monkeypatch.setitem(TARGETS, "T4b", replace(TARGETS["T4b"], groups=()))
+    group = Setting("cifar_resnet8", "eager", 2, "fp32", 32)
+    monkeypatch.setitem(TARGETS, "T4a", replace(TARGETS["T4a"], settings=(group,)))
+    monkeypatch.setitem(TARGETS, "T4b", replace(TARGETS["T4b"], settings=()))
 
 
 def test_the_plan_names_every_target_and_why_one_is_not_measured(capsys):
@@ -65,12 +65,12 @@ import sys
 
 sys.modules.update(dict.fromkeys({needed}))  # whoever imports one of them fails
 from recalib.measure import kernels as bench_kernels
-from recalib.measure.targets import TARGETS, Group
+from recalib.measure.targets import TARGETS, Setting
 from recalib.cli import main
 from dataclasses import replace
 bench_kernels.CPU_MAP = (2, 8, 6, 6)
-TARGETS["T4a"] = replace(TARGETS["T4a"], groups=(Group("cifar_resnet8", "eager", 1, "fp32", 32),))
-TARGETS["T4b"] = replace(TARGETS["T4b"], groups=())
+TARGETS["T4a"] = replace(TARGETS["T4a"], settings=(Setting("cifar_resnet8", "eager", 1, "fp32", 32),))
+TARGETS["T4b"] = replace(TARGETS["T4b"], settings=())
 sys.exit(main(["bench", "--rounds", "5", "--modules", "se", "timm:eca", "--out", sys.argv[1]]))
 """
 ABSENT = ["tyro", "rich", "scipy", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "jinja2", "altair",

@@ -33,7 +33,7 @@ def lines(folder):
 def wait_for_cells(process, folder, count):
     """Wait until so many cells are on the disk."""
     end = time.monotonic() + 120
-    while len(lines(folder)) < 1 + count:
+    while len(lines(folder)) < 2 + count:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -61,14 +61,14 @@ def test_it_prints_machine_table_and_three_lines_of_advice(finished):
 
 def test_json_holds_machine_and_cells(finished):
     found = json.loads((finished[0] / "deep" / "cells.json").read_text())
-    assert set(found) == {"machine", "cells"}
+    assert set(found) == {"machine", "run", "cells"}
     assert [(cell["module"], cell["deployed"], cell["status"]) for cell in found["cells"]] == [
         ("baseline", False, "ok"),
         ("baseline", True, "ok"),
         ("se", False, "ok"),
         ("se", True, "ok"),
     ]
-    assert [json.loads(line) for line in lines(finished[0] / "out")[1:]] == found["cells"]
+    assert [json.loads(line) for line in lines(finished[0] / "out")[2:]] == found["cells"]
 
 
 def test_the_page_names_the_command_that_made_it(finished):
@@ -89,7 +89,7 @@ def test_a_stopped_run_leaves_what_was_measured_on_disk_and_in_the_report(tmp_pa
     ]
     cells = json.loads((tmp_path / "cells.json").read_text())["cells"]
     assert [cell["model"] for cell in cells] == ["cifar_resnet8"] * 4
-    assert [json.loads(line) for line in lines(tmp_path)[1:]] == cells
+    assert [json.loads(line) for line in lines(tmp_path)[2:]] == cells
     assert "cifar_resnet8" in stdout
     assert "cifar_resnet8" in (tmp_path / "report.html").read_text()
 
@@ -99,7 +99,7 @@ def test_a_killed_run_continues_where_it_was(tmp_path):
     wait_for_cells(process, tmp_path, 4)
     process.kill()
     process.communicate()
-    kept = lines(tmp_path)[1:5]
+    kept = lines(tmp_path)[2:6]
     again = [*TWO_GROUPS, "--out", tmp_path, "--json", tmp_path / "cells.json", "--threads", 1, "--resume"]
     assert cli.main(list(map(str, again))) == 0
     cells = json.loads((tmp_path / "cells.json").read_text())["cells"]

@@ -11,7 +11,22 @@ SMALL = ["--sizes", "64x96", "--rounds", "5", "--threads", "1"]
 
 def test_a_detector_is_timed_part_by_part_beside_the_plain_one(tmp_path, capsys):
     file = tmp_path / "new" / "latency.json"
-    assert main(["latency", "retinanet_resnet18_fpn", "--modules", "eca", *SMALL, "--json", str(file)]) == 0
+    assert (
+        main(
+            [
+                "latency",
+                "retinanet_resnet18_fpn",
+                "--modules",
+                "eca",
+                *SMALL,
+                "--json",
+                str(file),
+                "--out",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
     found = json.loads(file.read_text())
     assert found["machine"]["threads"] == 1
     forms = [(cell["module"], cell["deployed"]) for cell in found["cells"]]

@@ -296,3 +296,11 @@ def test_counting_needs_torch_alone():
     code = "import recalib.cost, sys; print(*(m for m in ('timm', 'torchvision', 'rich') if m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.split() == []
+
+
+def test_a_module_with_two_names_comes_out_untouched():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
+    network.again = network[1]
+    weights = dict(network.named_parameters(remove_duplicate=False))
+    assert cost(network, (1, 3, 8, 8)).params == 3 * 4 + 4 + 4 * 4 + 4
+    assert all(weights[name] is tensor for name, tensor in network.named_parameters(remove_duplicate=False))

@@ -12,22 +12,29 @@ from recalib.errors import RecalibError, WorkFailed
 from recalib.measure import kernels as bench_kernels
 from recalib.measure import networks
 from recalib.measure import training_steps as bench_training
-from recalib.measure.bench import bench_kernels as kernels_to_file
-from recalib.measure.bench import bench_networks, chosen, not_here, predicted_s
-from recalib.measure.kernels import measure_kernels
-from recalib.measure.targets import MODULES, TARGETS, TRAINING, Group
+from recalib.measure.kernels import kernels_to_file, measure_kernels
+from recalib.measure.run import run
+from recalib.measure.session import How
+from recalib.measure.targets import MODULES, TARGETS, Setting, bench, chosen, not_here
+from recalib.measure.training_steps import TRAINING
 from recalib.ops import passes_torch
-from recalib.runtimes import PROTOCOLS, Settings, find_protocol
+from recalib.runtimes import Settings, find_protocol
 
 CPU = torch.device("cpu")
-TINY = Group("cifar_resnet8", "eager", 2, "fp32", 32)
+TINY = Setting("cifar_resnet8", "eager", 2, "fp32", 32)
 
 
 @pytest.fixture(autouse=True)
-def no_warm_up(monkeypatch):
+def quick(monkeypatch, in_process):
     """Times do not matter here, that tests are quick does."""
-    monkeypatch.setitem(PROTOCOLS, "clean", replace(PROTOCOLS["clean"], warm_up_s=0.0))
     monkeypatch.setattr(bench_kernels, "WARM_UP_S", 0.0)
+
+
+def measured(settings, modules, out, **options):
+    """The cells of each group."""
+    groups = []
+    run(bench(settings, modules, How(rounds=5)), out, stored=groups.append, **options)
+    return groups
 
 
 def test_every_pass_is_compared_with_a_copy_in_both_layouts():
@@ -63,7 +70,8 @@ def test_a_pass_that_computes_something_else_has_no_bandwidth(name, monkeypatch)
 
 def test_kernels_are_kept_with_their_machine(tmp_path):
     kernels_to_file(tmp_path / "new" / "kernels.jsonl", CPU, shape=(1, 4, 3, 3), rounds=5)
-    first, *rest = [json.loads(line) for line in (tmp_path / "new" / "kernels.jsonl").read_text().splitlines()]
+    about, first, *rest = [json.loads(line) for line in (tmp_path / "new" / "kernels.jsonl").read_text().splitlines()]
+    assert about["run"].keys() == {"command", "code", "source"}
     assert first["machine"]["versions"]["torch"] == torch.__version__
     assert len(rest[0]["ms"]) == 5
 
@@ -89,7 +97,7 @@ def test_a_training_step_is_forward_loss_backward_and_update():
 def test_training_steps_are_compared_with_the_plain_network_in_its_fastest_form(tmp_path, monkeypatch):
     monkeypatch.setattr(bench_training, "FORMS", bench_training.FORMS[:1])  # compiling takes minutes
     group = replace(TINY, runtime=TRAINING)
-    ((_, cells),) = bench_networks([group], ["se", "timm:se"], tmp_path / "cells.jsonl", rounds=5)
+    (cells,) = measured([group], ["se", "timm:se"], tmp_path / "cells.jsonl")
     assert [(c.module, c.deployed) for c in cells] == [
         ("baseline", False),
         ("baseline", True),
@@ -97,7 +105,7 @@ def test_training_steps_are_compared_with_the_plain_network_in_its_fastest_form(
         ("timm:se", False),
     ]
     assert {(c.status, c.message) for c in cells} == {("ok", "")}
-    assert min(c.overhead["ratio"] for c in cells if c.module == "baseline") == 1
+    assert min(c.overhead.ratio for c in cells if c.module == "baseline") == 1
 
 
 def test_a_network_that_cannot_train_leaves_the_others(tmp_path, monkeypatch):
@@ -110,14 +118,14 @@ def test_a_network_that_cannot_train_leaves_the_others(tmp_path, monkeypatch):
             session.loss = session.loss * float("nan")
 
     monkeypatch.setattr(bench_training.TrainingSession, "run", run)
-    ((_, cells),) = bench_networks([replace(TINY, runtime=TRAINING)], ["se"], tmp_path / "cells.jsonl", rounds=5)
+    (cells,) = measured([replace(TINY, runtime=TRAINING)], ["se"], tmp_path / "cells.jsonl")
     assert [c.status for c in cells] == ["ok", "ok", "failed"]
     assert "not finite" in cells[-1].message
 
 
 def test_a_finished_group_is_taken_from_the_file(tmp_path):
     out = tmp_path / "cells.jsonl"
-    ((_, first),) = bench_networks([TINY], ["se", "timm:se"], out, rounds=5)
+    (first,) = measured([TINY], ["se", "timm:se"], out)
     assert [(c.module, c.deployed) for c in first] == [
         ("baseline", False),
         ("baseline", True),
@@ -126,17 +134,17 @@ def test_a_finished_group_is_taken_from_the_file(tmp_path):
         ("timm:se", False),
     ]
     groups = [TINY, replace(TINY, batch=1)]
-    again, new = [cells for _, cells in bench_networks(groups, ["se", "timm:se"], out, rounds=5, resume=True)]
-    assert again == first
-    assert {c.batch for c in new} == {1}
-    assert len(out.read_text().splitlines()) == 2 * (1 + 5)
+    found = run(bench(groups, ["se", "timm:se"], How(rounds=5)), out, resume=True)
+    assert found.cells[:5] == first
+    assert {c.batch for c in found.cells[5:]} == {1}
+    assert len(out.read_text().splitlines()) == 2 * (2 + 5)
 
 
 def test_targets_are_chosen_by_name_and_narrowed():
     assert [t.name for t in chosen()] == list(TARGETS)
     assert [t.name for t in chosen(["t4", "T6"])] == ["T4a", "T4b", "T6"]
     (target,) = chosen(["T4a"], models=["resnet18"], batches=[8])
-    assert target.groups == (Group("resnet18", "openvino", 8, "fp32"),)
+    assert target.settings == (Setting("resnet18", "openvino", 8, "fp32"),)
     with pytest.raises(RecalibError, match=r"unknown target 'T7'; did you mean"):
         chosen(["T7"])
     with pytest.raises(RecalibError, match=r"nothing of T4a fits; there is .*resnet50 in openvino at batch 1"):
@@ -150,6 +158,9 @@ def test_what_needs_a_gpu_says_so():
 
 
 def test_a_larger_group_is_predicted_to_take_longer():
-    small, large = (Group("resnet50", "openvino", batch, "fp32") for batch in (1, 8))
-    assert 30 < predicted_s(small, MODULES) < predicted_s(large, MODULES) < 600
-    assert predicted_s(small, ["se"]) < predicted_s(small, MODULES)
+    def predicted(modules, batch):
+        (group,) = bench([Setting("resnet50", "openvino", batch, "fp32")], modules, How()).groups
+        return group.seconds(How())
+
+    assert predicted(MODULES, 1) < predicted(MODULES, 8)
+    assert predicted(["se"], 1) < predicted(MODULES, 1)

@@ -2,30 +2,42 @@
 
 import json
 import statistics
-from dataclasses import replace
 
 import pytest
 import torch
 
 from recalib.cost.count import cost
+from recalib.data.cifar import read_cifar
+from recalib.data.normalization import NORMALIZATIONS
 from recalib.errors import RecalibError, WorkFailed
-from recalib.measure import group, networks
-from recalib.measure.compare import compare
+from recalib.measure import networks, session
+from recalib.measure.cells import Overhead
+from recalib.measure.run import run as measure_schedule
+from recalib.measure.schedule import comparison
+from recalib.measure.session import How
+from recalib.measure.store import read_results
 from recalib.models import create_model
-from recalib.runtimes import PROTOCOLS, RUNTIMES
-from recalib.surgery import save_checkpoint
+from recalib.runtimes import RUNTIMES
+from recalib.surgery import insert_, save_checkpoint
+from recalib.version import code_digest
 
 TINY = {"models": ("cifar_resnet8",), "modules": ("se",), "runtimes": ("eager",), "size": 32, "rounds": 5, "threads": 1}
 
 
-@pytest.fixture(autouse=True)
-def no_warm_up(monkeypatch):
-    """Times do not matter here, that tests are quick does."""
-    monkeypatch.setitem(PROTOCOLS, "clean", replace(PROTOCOLS["clean"], warm_up_s=0.0))
+def insert(network, module):
+    insert_(network, module)
+    return network.eval()
 
 
-def run(tmp_path, **changes):
-    return compare(out=tmp_path / "compare.jsonl", **TINY | changes)
+pytestmark = pytest.mark.usefixtures("in_process")
+
+
+def run(tmp_path, *, resume=False, overwrite=False, progress=lambda *_: None, **changes):
+    asked = TINY | changes
+    how = How(**{name: asked.pop(name) for name in ("rounds", "threads", "protocol", "weights") if name in asked})
+    schedule = comparison(**asked, how=how)
+    out = tmp_path / "compare.jsonl"
+    return measure_schedule(schedule, out, resume=resume, overwrite=overwrite, progress=progress)
 
 
 def lines(tmp_path):
@@ -33,7 +45,7 @@ def lines(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def everywhere(tmp_path_factory):
+def everywhere(tmp_path_factory, in_process):
     folder = tmp_path_factory.mktemp("compare")
     return run(folder, runtimes=("eager", "onnxruntime", "openvino"), batch=2), lines(folder)
 
@@ -52,10 +64,10 @@ def test_every_module_is_measured_in_every_runtime_before_and_after_deploy(every
 
 def test_a_cell_keeps_its_raw_samples_and_says_what_was_run(everywhere):
     for cell in everywhere[0].cells:
-        samples = cell.latency_ms["samples"]
+        samples = cell.latency_ms.samples
         assert len(samples) == 5
-        assert cell.latency_ms["median"] == statistics.median(samples)
-        assert cell.latency_ms["min"] == min(samples) > 0
+        assert cell.latency_ms.median == statistics.median(samples)
+        assert cell.latency_ms.min == min(samples) > 0
         assert cell.layout == ("channels_last" if cell.runtime == "eager" else "runtime's own")
         assert (cell.device, cell.batch, cell.size, cell.precision) == ("cpu", 2, 32, "fp32")
 
@@ -71,17 +83,17 @@ def test_a_cells_cost_is_that_of_one_pass_over_the_batch(everywhere):
 def test_overheads_are_over_the_faster_form_of_the_plain_network_in_the_same_runtime(everywhere):
     for runtime in ("eager", "onnxruntime", "openvino"):
         cells = [cell for cell in everywhere[0].cells if cell.runtime == runtime]
-        fastest = min(cells[:2], key=lambda cell: cell.latency_ms["median"])
-        assert fastest.overhead == {"ratio": 1.0, "low": 1.0, "high": 1.0, "p": 1.0, "distinguishable": False}
+        fastest = min(cells[:2], key=lambda cell: cell.latency_ms.median)
+        assert fastest.overhead == Overhead(1.0, 1.0, 1.0, 1.0, False)
         for cell in cells:
-            assert cell.overhead["ratio"] == cell.latency_ms["median"] / fastest.latency_ms["median"]
-            assert cell.overhead["low"] <= cell.overhead["ratio"] <= cell.overhead["high"]
+            assert cell.overhead.ratio == cell.latency_ms.median / fastest.latency_ms.median
+            assert cell.overhead.low <= cell.overhead.ratio <= cell.overhead.high
             assert cell.baseline == ("deployed" if fastest.deployed else "undeployed")
 
 
 def test_the_file_holds_the_machine_and_then_every_cell(everywhere):
-    comparison, written = everywhere
-    assert written == [{"machine": comparison.machine}, *comparison.to_dict()["cells"]]
+    found, written = everywhere
+    assert written == [{"run": found.run}, {"machine": found.machine}, *found.to_dict()["cells"]]
 
 
 def test_the_next_deeper_resnet_is_measured_in_the_same_run(tmp_path):
@@ -89,13 +101,13 @@ def test_the_next_deeper_resnet_is_measured_in_the_same_run(tmp_path):
     assert [(cell.model, cell.module, cell.deployed) for cell in cells] == [
         (model, "baseline", deployed) for model in ("resnet18", "resnet34") for deployed in (False, True)
     ]
-    assert cells[2].overhead["ratio"] == 1.0 or cells[3].overhead["ratio"] == 1.0
+    assert cells[2].overhead.ratio == 1.0 or cells[3].overhead.ratio == 1.0
 
 
 def test_cells_of_a_run_are_timed_in_turn(tmp_path, monkeypatch):
     calls = []
-    time_call = group.timer.time_call
-    monkeypatch.setattr(group.timer, "time_call", lambda session: calls.append(session) or time_call(session))
+    time_call = session.timer.time_call
+    monkeypatch.setattr(session.timer, "time_call", lambda one: calls.append(one) or time_call(one))
     run(tmp_path, protocol="paper", rounds=5)
     timed = calls[-4 * 5 :]  # after the warm-up
     assert len(set(timed[:4])) == 4
@@ -104,9 +116,9 @@ def test_cells_of_a_run_are_timed_in_turn(tmp_path, monkeypatch):
 
 def test_the_papers_protocol_is_another_quantity_the_minimum_of_a_hundred(tmp_path):
     cells = run(tmp_path, protocol="paper", rounds=None).cells
-    assert {len(cell.latency_ms["samples"]) for cell in cells} == {100}
-    fastest = min(cell.latency_ms["min"] for cell in cells if cell.module == "baseline")
-    assert all(cell.overhead["ratio"] == cell.latency_ms["min"] / fastest for cell in cells)
+    assert {len(cell.latency_ms.samples) for cell in cells} == {100}
+    fastest = min(cell.latency_ms.min for cell in cells if cell.module == "baseline")
+    assert all(cell.overhead.ratio == cell.latency_ms.min / fastest for cell in cells)
     assert {(cell.protocol, cell.layout) for cell in cells} == {("paper", "contiguous")}
 
 
@@ -196,12 +208,12 @@ def stop_after(rounds):
 def test_an_interrupted_run_gives_what_was_measured_and_resume_measures_it_anew(tmp_path):
     stopped = run(tmp_path, rounds=50, progress=stop_after(7))
     assert stopped.interrupted
-    assert [len(cell.latency_ms["samples"]) for cell in stopped.cells] == [7] * 4
+    assert [len(cell.latency_ms.samples) for cell in stopped.cells] == [7] * 4
     assert not any(cell.complete for cell in stopped.cells)
-    assert stopped.cells[2].overhead["low"] <= stopped.cells[2].overhead["high"]
-    assert len(lines(tmp_path)) == 5
+    assert stopped.cells[2].overhead.low <= stopped.cells[2].overhead.high
+    assert len(lines(tmp_path)) == 6
     resumed = run(tmp_path, resume=True)
-    assert [len(cell.latency_ms["samples"]) for cell in resumed.cells] == [5] * 4
+    assert [len(cell.latency_ms.samples) for cell in resumed.cells] == [5] * 4
     assert not resumed.interrupted
 
 
@@ -225,10 +237,10 @@ def test_one_broken_line_costs_its_own_run_and_no_other(tmp_path, capsys):
     first = run(tmp_path, models=TWO)
     file = tmp_path / "compare.jsonl"
     written = file.read_text().splitlines()
-    file.write_text("\n".join([*written[:2], written[2][:40], *written[3:]]) + "\n")
+    file.write_text("\n".join([*written[:3], written[3][:40], *written[4:]]) + "\n")
     measured = set()
     again = run(tmp_path, models=TWO, resume=True, progress=lambda what, *_: measured.add(what.split(":")[0]))
-    assert f"{file}:3: broken line skipped" in capsys.readouterr().err
+    assert f"{file}:4: broken line skipped" in capsys.readouterr().err
     assert again.cells[4:] == first.cells[4:]
     assert measured == {"cifar_resnet8 in eager"}
     assert len(again.cells) == 8
@@ -270,6 +282,88 @@ def test_a_wrong_argument_is_named_before_anything_is_measured_or_written(tmp_pa
     assert (tmp_path / "compare.jsonl").read_text() == "what was measured yesterday\n"
 
 
+def test_a_run_that_is_there_is_not_forgotten_without_a_word(tmp_path):
+    first = run(tmp_path)
+    before = (tmp_path / "compare.jsonl").read_bytes()
+    with pytest.raises(RecalibError, match=r"holds 4 measured cells; --resume .* --overwrite"):
+        run(tmp_path)
+    assert (tmp_path / "compare.jsonl").read_bytes() == before
+    again = run(tmp_path, overwrite=True)
+    assert len(lines(tmp_path)) == 6
+    assert again.cells[0].latency_ms != first.cells[0].latency_ms
+
+
+def test_resume_keeps_nothing_that_other_code_measured_and_says_so(tmp_path):
+    first = run(tmp_path)
+    file = tmp_path / "compare.jsonl"
+    file.write_text(file.read_text().replace(first.cells[0].code, "0.1.0+other"))
+    again = run(tmp_path, resume=True)
+    assert again.other_code == 4
+    assert again.cells[0].latency_ms != first.cells[0].latency_ms
+    assert len(read_results([file]).cells) == 8  # those of before are still there, and are not joined
+
+
+def test_a_cell_says_which_code_made_which_form_and_the_file_which_command(everywhere):
+    cells = everywhere[0].cells
+    assert {cell.code for cell in cells} == {code_digest()}
+    eager = {(cell.module, cell.deployed): cell.form for cell in cells if cell.runtime == "eager"}
+    assert len(set(eager.values())) == 4
+    assert everywhere[1][0]["run"].keys() == {"command", "code", "source", "started"}
+
+
+def test_time_that_is_limited_goes_first_to_what_decides_and_the_rest_is_left_out(tmp_path):
+    how, made = How(threads=1, within=0.001), []
+    (group,) = comparison(("resnet18",), ("se",), ("eager",), size=32, how=how).groups
+
+    def progress(what, done, of):
+        made.append(what)
+
+    cells = session.measure(group, how, progress, seconds=1e-3)  # two are always prepared
+    assert [(cell.module, cell.deployed) for cell in cells] == [("baseline", True), ("se", True)]
+    assert {cell.complete for cell in cells} == {True}
+    assert 5 <= len(cells[0].latency_ms.samples) <= 10
+    assert cells[1].overhead is not None
+
+
+def test_rounds_go_on_until_the_intervals_are_as_narrow_as_asked(tmp_path, monkeypatch):
+    widths = iter([9.0, 2.0, 1.0])
+    monkeypatch.setattr(session, "_widest", lambda *_: next(widths))
+    how = How(threads=1, within=1.0)
+    (group,) = comparison(("cifar_resnet8",), ("se",), ("eager",), size=32, how=how).groups
+    cells = {(cell.module, cell.deployed): cell for cell in session.measure(group, how)}
+    assert len(cells["se", True].latency_ms.samples) == 10 + 3 * 10
+    assert len(cells["se", False].latency_ms.samples) == 10  # as inserted it does not decide
+    assert cells["se", False].overhead.ratio > 0
+    assert cells["se", True].load is None or cells["se", True].load["others"] >= 0
+
+
+def test_a_checkpoint_with_attention_is_that_modules_network_and_its_plain_one_is_without(tmp_path):
+    trained = insert(create_model("cifar_resnet8"), "eca")
+    save_checkpoint(trained, tmp_path / "eca.safetensors")
+    images = torch.randn(1, 3, 32, 32)
+    whole, module = networks.trained("cifar_resnet8", tmp_path / "eca.safetensors")
+    assert module == "eca"
+    assert torch.equal(whole(images), trained(images))
+    plain = networks.backbone("cifar_resnet8", tmp_path / "eca.safetensors")
+    assert not any("attention" in name for name, _ in plain.named_modules())
+
+
+def test_what_is_timed_is_evaluated_where_labelled_images_are_given(tmp_path, cifar):
+    trained = insert(create_model("cifar_resnet8"), "eca")
+    save_checkpoint(trained, tmp_path / "eca.safetensors")
+    how = How(rounds=5, threads=1, weights=tmp_path / "eca.safetensors", data=cifar, images=40)
+    (group,) = comparison(("cifar_resnet8",), ("eca", "se"), ("eager",), size=32, batch=3, how=how).groups
+    found = {(cell.module, cell.deployed): cell.accuracy for cell in session.measure(group, how)}
+    assert {key for key, accuracy in found.items() if accuracy} == {("eca", False), ("eca", True)}
+    test = read_cifar(cifar, "cifar10", train=False).first(40)
+    with torch.inference_mode():
+        right = trained(NORMALIZATIONS["cifar"](test.pixels)).argmax(1) == test.labels
+    for accuracy in (found["eca", False], found["eca", True]):
+        assert accuracy["images"] == len(test.labels)
+        assert accuracy["top1"] == accuracy["top1_fp32"] == pytest.approx(100 * float(right.double().mean()))
+        assert (accuracy["only_here"], accuracy["only_fp32"], accuracy["p"]) == (0, 0, 1.0)
+
+
 def test_names_are_resolved_and_measured_once(tmp_path):
     cells = run(tmp_path, modules=("meanrew", "ab", "baseline")).cells
     assert [cell.module for cell in cells] == ["baseline", "baseline", "ab", "ab"]
@@ -282,7 +376,7 @@ def test_a_compared_network_is_neither_blind_to_its_attention_nor_out_of_range(m
     plain, attentive = (
         networks.network(backbones, "resnet50", name).reference(images) for name in ("baseline", module)
     )
-    assert float((plain - attentive).abs().max() / plain.abs().max()) > 100 * group.TOLERANCE["fp32"]
+    assert float((plain - attentive).abs().max() / plain.abs().max()) > 100 * networks.TOLERANCE["fp32"]
     assert 1e-3 < plain.abs().max() < 1e6
 
 

@@ -4,15 +4,16 @@ import time
 
 import pytest
 
-from recalib.measure.estimate import seconds_of
-from recalib.measure.grid import Grid, latency
+from recalib.measure.run import run
+from recalib.measure.schedule import grid
+from recalib.measure.session import How
 
 
 def estimated(**changes):
-    grid = Grid(["resnet18"], ["se"], [224], [1], ["fp32"], ["openvino"], processes=1, threads=2)
-    grid = Grid(**(vars(grid) | changes)).checked()
-    (group,) = grid.groups({precision: {} for precision in grid.precisions})
-    return seconds_of(group, grid)
+    asked = {"models": ["resnet18"], "modules": ["se"], "runtimes": ["openvino"], "processes": 1}
+    how = How(threads=2, rounds=changes.pop("rounds", None))
+    (group,) = grid(**asked | changes, how=how).groups
+    return group.seconds(how)
 
 
 def test_what_takes_longer_is_estimated_to_take_longer():
@@ -30,9 +31,9 @@ def test_what_takes_longer_is_estimated_to_take_longer():
 def test_it_is_right_within_a_factor_of_three_on_a_quiet_machine(tmp_path, runtime):
     announced = []
     start = time.monotonic()
-    latency(
-        Grid(["resnet18"], ["se", "eca"], [224], [1], ["fp32"], [runtime], rounds=20),
-        out=tmp_path / "x.jsonl",
+    run(
+        grid(["resnet18"], ["se", "eca"], [224], [1], ["fp32"], [runtime], how=How(rounds=20)),
+        tmp_path / "x.jsonl",
         announce=lambda groups, cells, seconds: announced.append(seconds),
     )
     took = time.monotonic() - start

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from recalib.measure.cells import fingerprint
 from recalib.measure.machines import named, together
-from recalib.measure.results import read_results
+from recalib.measure.store import read_results
 
 RESULTS = Path(__file__).parents[2] / "results"
 ONE = {"device": "Example CPU", "threads": 2, "versions": {"torch": "2.15"}, "precision": "fp32", "protocol": "clean"}
 CELL = {"model": "resnet18", "module": "eca", "runtime": "eager", "deployed": True, "size": 224, "batch": 1,
-        "precision": "fp32", "status": "ok", "latency_ms": None, "overhead": None, "protocol": "clean"}  # fmt: skip
+        "precision": "fp32", "status": "oom", "latency_ms": None, "overhead": None, "protocol": "clean"}  # fmt: skip
 
 
 def test_precision_and_protocol_are_no_other_machine():
@@ -44,9 +44,9 @@ def test_cells_of_files_carry_the_name_of_their_machine_and_their_json_can_be_re
         lines = [{"machine": machine}, CELL | {"machine": fingerprint(machine)}]
         (tmp_path / f"{number}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     found = read_results([tmp_path / "0.jsonl", tmp_path / "1.jsonl"])
-    assert [cell["machine"] for cell in found.cells] == ["Example CPU, 2 threads", "Example CPU, 1 threads"]
+    assert [cell.machine for cell in found.cells] == ["Example CPU, 2 threads", "Example CPU, 1 threads"]
     again = tmp_path / "again.json"
-    again.write_text(json.dumps({"machines": found.machines, "cells": found.cells}))
+    again.write_text(json.dumps({"machines": found.machines, "cells": [cell.to_dict() for cell in found.cells]}))
     assert read_results([again]) == found
 
 
@@ -55,6 +55,4 @@ def test_what_was_measured_twice_here_counts_once_the_last_time():
     first, last = (read_results([RESULTS / name]).cells for name in ("latency", "latency_again"))
     assert len(both.machines) == 1
     assert len(both.cells) == len(first)
-    key = {name: last[0][name] for name in ("model", "module", "runtime", "deployed", "size", "batch")}
-    chosen = [cell for cell in both.cells if key.items() <= cell.items()]
-    assert [cell["latency_ms"] for cell in chosen] == [last[0]["latency_ms"]]
+    assert [cell.latency_ms for cell in both.cells if cell.key == last[0].key] == [last[0].latency_ms]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, ttest_1samp
 
+from recalib.measure.cells import Latency
 from recalib.measure.statistics import FEWEST_PROCESSES, distinguishable, ratio_interval, ratio_of
+from recalib.statistics import half_width_of
 
 
 def interleaved(rng, rounds=20, ratio=1.05, own=0.01, shared=0.0):
@@ -12,6 +14,14 @@ def interleaved(rng, rounds=20, ratio=1.05, own=0.01, shared=0.0):
     disturbance = np.exp(rng.normal(0, shared, rounds))
     baseline = 40 * disturbance * np.exp(rng.normal(0, own, rounds))
     return 40 * ratio * disturbance * np.exp(rng.normal(0, own, rounds)), baseline
+
+
+def latency(samples, processes=()):
+    return Latency(float(np.median(samples)), float(np.min(samples)), list(samples), list(processes))
+
+
+def tell(pairs, processes=(), statistic=np.median):
+    return distinguishable([(latency(a, processes), latency(b, processes)) for a, b in pairs], statistic)
 
 
 def coverage(**noise):
@@ -84,7 +94,7 @@ def test_it_is_students_interval_of_the_processes_log_ratios():
     logs = np.log(medians[0] / medians[1])
     expected = np.exp([logs.mean(), *ttest_1samp(logs, 0).confidence_interval(0.95)])
     assert ratio_interval(samples, baseline, processes=processes) == pytest.approx(expected, rel=1e-12)
-    ((p, _),) = distinguishable([(samples, baseline)], processes)
+    ((p, _),) = tell([(samples, baseline)], processes)
     assert p == pytest.approx(ttest_1samp(logs, 0).pvalue)
 
 
@@ -95,15 +105,15 @@ def test_two_processes_are_too_few_to_tell_their_spread():
 
 def test_processes_that_disagree_do_not_tell_networks_apart_however_many_rounds_they_have():
     rng = np.random.default_rng(10)
-    found = [distinguishable([(a, b)], n)[0][1] for a, b, n in (of_processes(rng, ratio=1.0) for _ in range(200))]
+    found = [tell([(a, b)], n)[0][1] for a, b, n in (of_processes(rng, ratio=1.0) for _ in range(200))]
     assert np.mean(found) <= 0.1  # 0.05, three standard deviations
 
 
 def test_cells_of_two_runs_are_compared_process_by_process_as_far_as_both_go():
-    longer = {"samples": [2.0, 2.0, 9.0, 4.0, 4.0, 6.0], "processes": [3, 2, 1]}
-    shorter = {"samples": [1.0, 1.0, 2.0, 2.0, 9.0, 3.0], "processes": [2, 3, 1]}
+    longer = latency([2.0, 2.0, 9.0, 4.0, 4.0, 6.0], [3, 2, 1])
+    shorter = latency([1.0, 1.0, 2.0, 2.0, 9.0, 3.0], [2, 3, 1])
     assert ratio_of(longer, shorter) == (2.0, 2.0, 2.0)
-    assert ratio_of({"samples": [2.0, 2.0, 6.0]}, shorter).ratio == 2.0  # of one process: the first two rounds
+    assert ratio_of(latency([2.0, 2.0, 6.0]), shorter).ratio == 2.0  # of one process: the first two rounds
 
 
 def test_the_papers_protocol_compares_minima():
@@ -115,7 +125,7 @@ def test_what_differs_is_found_and_few_of_those_called_different_are_not():
     wrong = []
     for _ in range(200):
         pairs = [interleaved(rng, ratio=ratio) for ratio in (1.05, 1.0, 1.0, 1.05)]
-        first, *equal, last = (differs for _, differs in distinguishable(pairs))
+        first, *equal, last = (differs for _, differs in tell(pairs))
         assert first
         assert last
         wrong.append(sum(equal) / (2 + sum(equal)))
@@ -124,10 +134,27 @@ def test_what_differs_is_found_and_few_of_those_called_different_are_not():
 
 def test_among_many_equal_pairs_hardly_any_is_called_different():
     rng = np.random.default_rng(6)
-    groups = [distinguishable([interleaved(rng, ratio=1.0) for _ in range(12)]) for _ in range(100)]
+    groups = [tell([interleaved(rng, ratio=1.0) for _ in range(12)]) for _ in range(100)]
     assert np.mean([any(differs for _, differs in group) for group in groups]) <= 0.12  # 0.05, three deviations
 
 
 def test_a_network_does_not_differ_from_itself_and_five_rounds_are_too_few():
-    assert distinguishable([([1.0, 2.0], [1.0, 2.0])]) == [(1.0, False)]
-    assert not distinguishable([([2.0, 4.0, 6.0, 8.0, 10.0], [1.0, 1.0, 1.0, 1.0, 1.0])])[0][1]
+    assert tell([([1.0, 2.0], [1.0, 2.0])]) == [(1.0, False)]
+    assert not tell([([2.0, 4.0, 6.0, 8.0, 10.0], [1.0, 1.0, 1.0, 1.0, 1.0])])[0][1]
+
+
+def test_by_the_papers_protocol_the_p_value_is_of_minima_as_the_interval_is():
+    rng = np.random.default_rng(11)
+    network, baseline = 4 + rng.exponential(1, 100), 5 + rng.exponential(1, 100)  # the least 20 % apart
+    network[10:] += 1.0  # and the medians about equal
+    interval = ratio_interval(network, baseline, np.min)
+    assert interval.high < 1
+    ((of_minima, differs),) = tell([(network, baseline)], statistic=np.min)
+    ((of_medians, _),) = tell([(network, baseline)])
+    assert differs
+    assert of_minima < 0.01 < 0.05 < of_medians
+
+
+def test_half_widths_of_means_are_students():
+    assert half_width_of(1.0, 2) == pytest.approx(12.706 / 2**0.5, rel=1e-4)  # not 1.96 deviations
+    assert half_width_of(1.0, 1) == np.inf

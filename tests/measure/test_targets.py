@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from recalib.measure.cells import Cell
+from recalib.measure.cells import Cell, Overhead
 from recalib.measure.targets import MODULES, TARGETS, allowed, verdict
 
 
 def cell(module, runtime, ratio, low=None, high=None, **changes):
     what = {"model": "resnet50", "size": 224, "batch": 1, "precision": "fp32", "protocol": "clean", "machine": "m"}
     what |= {"deployed": True, "device": "cpu"} | changes
-    overhead = {"ratio": ratio, "low": low or ratio, "high": high or ratio}
+    overhead = Overhead(ratio, low or ratio, high or ratio)
     return Cell(module=module, runtime=runtime, overhead=overhead, **what)
 
 

@@ -1,8 +1,11 @@
 """Made-up measurements, shaped like `recalib compare --json`; no number here was measured."""
 
 import random
+from dataclasses import replace
 
 import pytest
+
+from recalib.measure.cells import Cell
 
 COST = {  # params, MACs, bytes moved of a made-up resnet50
     "baseline": (25_557_032, 4.089e9, 157.2e6),
@@ -59,7 +62,7 @@ def make_cell(model, module, runtime, deployed, base, ratio, cost, **other):
     noise = random.Random(f"{model}{module}{runtime}{deployed}")
     samples = [round(base * ratio * noise.gauss(1, 0.012), 4) for _ in range(40)]
     half = 0 if module == "baseline" and deployed else 0.006 + 0.008 * noise.random()
-    return {
+    values = {
         "model": model,
         "module": module,
         "runtime": runtime,
@@ -76,11 +79,12 @@ def make_cell(model, module, runtime, deployed, base, ratio, cost, **other):
         "setup_s": {"eager": 0.31, "onnxruntime": 1.92, "openvino": 2.64}[runtime],
         **other,
     }
+    return Cell.of(values)
 
 
 def fail(cell, status, message):
     """The same cell, had its work failed."""
-    return cell | {"status": status, "latency_ms": None, "overhead": None, "message": message}
+    return replace(cell, status=status, latency_ms=None, overhead=None, message=message)
 
 
 def compare_cells(model="resnet50", deeper="resnet101", scale=1.0):
@@ -105,10 +109,10 @@ def cells():
     """resnet50 with every module and resnet101 plain; one cell failed, one was noisy."""
     made = compare_cells()
     for index, cell in enumerate(made):
-        if (cell["module"], cell["runtime"], cell["deployed"]) == ("gct", "openvino", True):
+        if (cell.module, cell.runtime, cell.deployed) == ("gct", "openvino", True):
             made[index] = fail(cell, "unsupported", "operator ReduceL2 with dynamic axes is not supported")
-        if (cell["module"], cell["runtime"], cell["deployed"]) == ("srm", "eager", False):
-            made[index] = cell | {"warnings": ["noisy: the samples vary by 4.1 % (more than 2.5 %)"]}
+        if (cell.module, cell.runtime, cell.deployed) == ("srm", "eager", False):
+            made[index] = replace(cell, warnings=["noisy: the samples vary by 4.1 % (more than 2.5 %)"])
     return made
 
 

@@ -1,14 +1,16 @@
 """The paper's figures from made-up grids."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from recalib.errors import RecalibError
+from recalib.measure.cells import Overhead, fastest_forms
 from recalib.report.figures import FIGURES, draw_figure
 from recalib.report.page import main_setting
 from recalib.report.picture import write_picture
-from recalib.report.series import by_depth, fastest_forms, is_distinguishable, overheads, side
+from recalib.report.series import by_depth, is_distinguishable, overheads, side
 from recalib.report.table2 import table2
 
 CHOSEN = {"runtime": "openvino"}
@@ -18,22 +20,22 @@ CHOSEN = {"runtime": "openvino"}
 def grid(cells):
     """The made-up run at two resolutions and two batch sizes, of one runtime."""
     return [
-        cell | {"size": size, "batch": batch}
-        for size in (64, [320, 192])
+        replace(cell, size=size, batch=batch)
+        for size in (64, (320, 192))
         for batch in (1, 8)
         for cell in cells
-        if cell["runtime"] == "openvino"
+        if cell.runtime == "openvino"
     ]
 
 
 def test_deployed_forms_stand_for_networks_and_what_failed_falls_back_to_the_inserted_form(cells):
-    forms = {(c["module"], c["runtime"]): c["deployed"] for c in fastest_forms(cells) if c["model"] == "resnet50"}
+    forms = {(c.module, c.runtime): c.deployed for c in fastest_forms(cells) if c.model == "resnet50"}
     assert forms["se", "openvino"] is True
     assert forms["gct", "openvino"] is False
 
 
 def test_overheads_run_along_the_resolution_with_the_deeper_network_beside_them(grid):
-    spots = overheads([c for c in fastest_forms(grid) if c["batch"] == 1], "resnet50", side)
+    spots = overheads([c for c in fastest_forms(grid) if c.batch == 1], "resnet50", side)
     eca = [spot for spot in spots if spot.curve == "eca"]
     assert [spot.x for spot in eca] == [64, pytest.approx((320 * 192) ** 0.5)]
     assert eca[0].y == pytest.approx(5.1)
@@ -43,7 +45,7 @@ def test_overheads_run_along_the_resolution_with_the_deeper_network_beside_them(
 
 
 def test_networks_stand_by_their_cost_not_by_their_name(cells):
-    spots = by_depth(fastest_forms(cells), lambda cell: cell["macs"], "MACs")
+    spots = by_depth(fastest_forms(cells), lambda cell: cell.macs, "MACs")
     assert list(dict.fromkeys(spot.x for spot in spots)) == ["resnet50", "resnet101"]
 
 
@@ -55,12 +57,12 @@ def test_networks_stand_by_their_cost_not_by_their_name(cells):
         ({"ratio": 1.02, "low": 1.01, "high": 1.03, "distinguishable": False}, False),
     ],
 )
-def test_an_overhead_is_grey_where_the_cell_says_so_or_its_interval_holds_none(overhead, expected):
-    assert is_distinguishable({"overhead": overhead}) is expected
+def test_an_overhead_is_grey_where_the_cell_says_so_or_its_interval_holds_none(cells, overhead, expected):
+    assert is_distinguishable(replace(cells[0], overhead=Overhead(**overhead))) is expected
 
 
 def test_an_overhead_that_is_not_distinguishable_is_drawn_hollow_and_grey(grid):
-    flat = [c | {"overhead": {"ratio": 1.0, "low": 0.9, "high": 1.1}} if c["module"] == "eca" else c for c in grid]
+    flat = [replace(c, overhead=Overhead(1.0, 0.9, 1.1)) if c.module == "eca" else c for c in grid]
     svg = draw_figure("5", flat, CHOSEN)[0].svg
     mark = re.search(r"<path[^>]*aria-label=\"eca in resnet50[^>]*>", svg)
     assert mark is not None
@@ -97,7 +99,7 @@ def test_a_figure_for_which_nothing_was_measured_says_what_is_needed(cells):
 
 
 def test_table_2_names_the_source_of_every_accuracy_and_brackets_what_is_not_distinguishable(cells):
-    flat = [c | {"overhead": {"ratio": 1.0, "low": 0.9, "high": 1.1}} if c["module"] == "ab" else c for c in cells]
+    flat = [replace(c, overhead=Overhead(1.0, 0.9, 1.1)) if c.module == "ab" else c for c in cells]
     lines = [line for line in table2(flat).splitlines() if "| openvino |" in line]
     eca = next(line for line in lines if "| eca |" in line)
     assert "77.01 / 93.44 | Klomp 2023" in eca
@@ -105,4 +107,4 @@ def test_table_2_names_the_source_of_every_accuracy_and_brackets_what_is_not_dis
 
 
 def test_the_page_s_single_charts_show_the_setting_that_most_cells_have(cells):
-    assert main_setting([*cells, cells[0] | {"batch": 2}]) == cells
+    assert main_setting([*cells, replace(cells[0], batch=2)]) == cells

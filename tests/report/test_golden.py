@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from recalib.choose.advice import advise, runtimes
+from recalib.choose.advice import advise
 from recalib.choose.budget import Budget
 from recalib.choose.recommend import recommend
+from recalib.choose.rules import runtimes
 from recalib.errors import WorkFailed
-from recalib.measure.cells import BASELINE
-from recalib.measure.results import read_results
+from recalib.measure.cells import BASELINE, fastest_forms
+from recalib.measure.store import read_results
 from recalib.report import terminal_table
 from recalib.report.marks import marks
 from recalib.report.page import main_setting
 from recalib.report.rows import setting_of
-from recalib.report.series import fastest_forms, images, overheads, side
+from recalib.report.series import images, overheads, side
 from recalib.report.table2 import table2
 from recalib.report.tradeoff import depth_points, module_points
 
@@ -49,8 +50,8 @@ def everything(cells):
     for setting, found in settings.items():
         yield f"# {' '.join(setting)}"
         yield from advise(found)
-        for runtime in dict.fromkeys(cell["runtime"] for cell in found):
-            yield from recommendations([cell for cell in found if cell["runtime"] == runtime])
+        for runtime in dict.fromkeys(cell.runtime for cell in found):
+            yield from recommendations([cell for cell in found if cell.runtime == runtime])
         yield from tradeoffs(found)
     yield "# table"
     yield from printed(main_setting(cells))
@@ -62,7 +63,7 @@ def everything(cells):
 
 def recommendations(cells):
     """What is recommended without a limit, and within the median of what was measured."""
-    times = sorted(cell["latency_ms"]["median"] for cell in cells if cell["status"] == "ok")
+    times = sorted(cell.latency_ms.median for cell in cells if cell.status == "ok")
     for limit in (None, times[len(times) // 2]) if times else ():
         try:
             yield from recommend(cells, Budget(latency=limit)).lines
@@ -71,11 +72,11 @@ def recommendations(cells):
 
 
 def tradeoffs(cells):
-    look = marks([BASELINE, *dict.fromkeys(cell["module"] for cell in cells)])
-    for model in dict.fromkeys(cell["model"] for cell in cells):
+    look = marks([BASELINE, *dict.fromkeys(cell.module for cell in cells)])
+    for model in dict.fromkeys(cell.model for cell in cells):
         for runtime in runtimes(cells, model):
             yield from map(point, module_points(cells, model, runtime, look))
-    for runtime in dict.fromkeys(cell["runtime"] for cell in cells):
+    for runtime in dict.fromkeys(cell.runtime for cell in cells):
         yield from map(point, depth_points(cells, runtime, look))
 
 
@@ -92,6 +93,6 @@ def printed(cells):
 def curves(cells):
     """Titles and places of the figures' points."""
     for along in (side, images):
-        for model in dict.fromkeys(cell["model"] for cell in cells):
+        for model in dict.fromkeys(cell.model for cell in cells):
             for spot in overheads(fastest_forms(cells), model, along):
                 yield f"{spot.x:g} {spot.y:.2f} {spot.low:.2f} {spot.high:.2f} {spot.title}"

@@ -1,5 +1,6 @@
 """The page in a real browser that has no network."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -203,7 +204,7 @@ def test_without_scripts_and_on_paper_everything_is_there(open_page, report):
 
 def test_what_it_shows_is_shown_not_run(open_page, report_of_three, cells_of_three):
     page = open_page(report_of_three)  # which fails on any dialog, request or error
-    hostile = cells_of_three[-1]["model"]
+    hostile = cells_of_three[-1].model
     assert hostile in page.inner_text("h1")
     assert hostile in column(page, 0)
     assert page.locator("main img, main script, main b b, pre i").count() == 0
@@ -232,8 +233,8 @@ def test_a_run_that_measured_nothing_still_has_a_page(open_page, tmp_path):
 @pytest.fixture(scope="module")
 def report_of_a_grid(tmp_path_factory, cells, machine):
     path = tmp_path_factory.mktemp("page") / "grid.html"
-    kept = [cell for cell in cells if cell["runtime"] != "onnxruntime"]
-    grid = [cell | {"size": size} for size in (224, 320) for cell in kept]
+    kept = [cell for cell in cells if cell.runtime != "onnxruntime"]
+    grid = [replace(cell, size=size) for size in (224, 320) for cell in kept]
     write_page(path, grid, machine, advise(kept), "recalib report grid.json")
     return path
 
@@ -266,8 +267,8 @@ def test_settings_are_columns_and_rows_are_chosen_by_them(open_page, report_of_a
 
 def test_what_cannot_be_told_from_plain_is_grey_in_table_and_bars(open_page, tmp_path, cells, machine):
     path = tmp_path / "grey.html"
-    same = cells[2]["overhead"] | {"p": 0.7, "distinguishable": False}
-    write_page(path, [*cells[:2], cells[2] | {"overhead": same}, *cells[3:14]], machine, advise(cells), "recalib")
+    same = replace(cells[2].overhead, p=0.7, distinguishable=False)
+    write_page(path, [*cells[:2], replace(cells[2], overhead=same), *cells[3:14]], machine, advise(cells), "recalib")
     page = open_page(path)
     assert page.locator("td.same").count() == 1
     assert page.locator(".chart [aria-roledescription=bar][stroke*='--rule']").count() == 1
@@ -277,8 +278,8 @@ def test_what_cannot_be_told_from_plain_is_grey_in_table_and_bars(open_page, tmp
 
 
 def test_it_says_how_many_processes_its_intervals_are_of(tmp_path, cells, machine):
-    cells = [cell for cell in cells if cell["latency_ms"]]
-    several = [cell | {"latency_ms": cell["latency_ms"] | {"processes": [10, 10, 20]}} for cell in cells]
+    cells = [cell for cell in cells if cell.latency_ms]
+    several = [replace(cell, latency_ms=replace(cell.latency_ms, processes=[10, 10, 20])) for cell in cells]
     rounds = "one process, whose intervals hold what differs from round to round, not from one process to the next."
     for given, said in [
         (cells, f"Every cell was measured by {rounds}"),

@@ -1,6 +1,7 @@
 """The terminal's table: everything in 100 columns, less where there is less room."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -40,7 +41,7 @@ def test_the_plain_networks_fastest_form_is_the_reference(render, cells):
 
 def test_a_cell_without_a_time_shows_its_status(render, cells):
     assert sum("unsupported" in line for line in render(100, cells)) == 1
-    oom = [cells[0] | {"status": "oom", "latency_ms": None, "overhead": None}]
+    oom = [replace(cells[0], status="oom", latency_ms=None, overhead=None)]
     assert any("out of memory" in line for line in render(100, oom))
 
 
@@ -53,7 +54,7 @@ def test_with_less_room_the_costs_go_and_the_times_stay_on_one_line(render, cell
 
 
 def test_names_are_shown_as_they_are(render, cells):
-    odd = [cell | {"model": "[red]net[/]"} for cell in cells[:2]]
+    odd = [replace(cell, model="[red]net[/]") for cell in cells[:2]]
     assert any("[red]net[/]" in line for line in render(100, odd))
 
 
@@ -62,13 +63,13 @@ def test_nothing_measured_is_said(render):
 
 
 def test_rows_of_several_settings_say_which(render, cells):
-    grid = [cell | {"batch": batch} for batch in (1, 8) for cell in cells if cell["runtime"] == "eager"]
+    grid = [replace(cell, batch=batch) for batch in (1, 8) for cell in cells if cell.runtime == "eager"]
     text = "\n".join(render(100, grid))
     assert [text.count(words) for words in ("batch 1 ", "batch 8 ")] == [2, 2]  # resnet50's and resnet101's
 
 
 def test_an_overhead_that_cannot_be_told_from_none_is_marked(render, cells):
-    same = cells[2]["overhead"] | {"distinguishable": False}
-    text = " ".join(render(100, [*cells[:2], cells[2] | {"overhead": same}]))
+    same = replace(cells[2].overhead, distinguishable=False)
+    text = " ".join(render(100, [*cells[:2], replace(cells[2], overhead=same)]))
     assert text.count("~+10.2 [") == 1
     assert "cannot be told" in text

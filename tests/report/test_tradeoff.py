@@ -8,13 +8,13 @@ from recalib.report.tradeoff import depth_points, module_points, sources
 
 @pytest.fixture
 def look(cells_of_three):
-    return marks(["baseline", *(cell["module"] for cell in cells_of_three)])
+    return marks(["baseline", *(cell.module for cell in cells_of_three)])
 
 
 def test_modules_stand_at_their_overhead_and_published_accuracy(cells, look):
     points = {point.label: point for point in module_points(cells, "resnet50", "openvino", look)}
-    eca = next(c for c in cells if (c["module"], c["runtime"], c["deployed"]) == ("eca", "openvino", True))
-    assert points["eca"].x == pytest.approx([100 * (eca["overhead"][end] - 1) for end in ("ratio", "low", "high")])
+    eca = next(c for c in cells if (c.module, c.runtime, c.deployed) == ("eca", "openvino", True))
+    assert points["eca"].x == pytest.approx([100 * (end - 1) for end in (eca.over.ratio, eca.over.low, eca.over.high)])
     assert points["eca"].y == pytest.approx(77.01)
     assert points["eca"].origin == (0.0, 75.69)
     assert "Klomp 2023" in points["eca"].title
@@ -43,9 +43,9 @@ def test_the_ladder_goes_through_the_depths_of_its_own_source(cells_of_three, lo
 
 
 def test_a_network_without_published_accuracy_is_not_drawn(cells_of_three, look):
-    hostile = cells_of_three[-1]["model"]
+    hostile = cells_of_three[-1].model
     assert module_points(cells_of_three, hostile, "eager", look) == []
-    only = [cell for cell in cells_of_three if cell["model"] == hostile]
+    only = [cell for cell in cells_of_three if cell.model == hostile]
     assert depth_points(only, "eager", look) == []
 
 

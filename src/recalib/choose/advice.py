@@ -4,13 +4,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
-from recalib.choose import published
+from recalib.choose import published, rules
 from recalib.choose.published import Source
-from recalib.measure.cells import BASELINE
-
-Cell = dict[str, Any]
+from recalib.measure.cells import BASELINE, Cell, Overhead
+from recalib.measure.statistics import Interval
 
 
 def advise(cells: Sequence[Cell]) -> list[str]:
@@ -37,35 +35,18 @@ def advise(cells: Sequence[Cell]) -> list[str]:
     Returns:
         Three lines, or three for each network, which then begin with its name.
     """
-    models = list(dict.fromkeys(cell["model"] for cell in cells if cell["module"] != BASELINE))
+    models = list(dict.fromkeys(cell.model for cell in cells if cell.module != BASELINE))
     lines = []
-    for model in models or list(dict.fromkeys(cell["model"] for cell in cells))[:1] or ["the network"]:
+    for model in models or list(dict.fromkeys(cell.model for cell in cells))[:1] or ["the network"]:
         prefix = f"{model}: " if len(models) > 1 else ""
         lines += [prefix + line for line in _three_lines(model, cells)]
     return lines
 
 
-def runtimes(cells: Sequence[Cell], model: str) -> list[str]:
-    """Runtimes in which the plain network was measured, the fastest first; at full load a time a batch is no latency.
-
-    Those that work on several requests at once hence come last.
-    """
-    own = [cell for cell in cells if cell["model"] == model]
-    times = {name: plain_ms(cells, model, name) for name in dict.fromkeys(cell["runtime"] for cell in own)}
-    full = {cell["runtime"] for cell in own if cell.get("in_flight", 1) > 1}
-    return sorted((name for name in times if times[name] is not None), key=lambda name: (name in full, times[name]))
-
-
-def plain_ms(cells: Sequence[Cell], model: str, runtime: str) -> float | None:
-    """Median latency in ms of the plain network in its fastest form, or None if it was not measured."""
-    plain = [cell for cell in _select(cells, model, runtime) if cell["module"] == BASELINE]
-    return min((cell["latency_ms"]["median"] for cell in plain if cell["status"] == "ok"), default=None)
-
-
-def overhead_text(overhead: dict[str, float]) -> str:
+def overhead_text(overhead: Overhead | Interval) -> str:
     """An overhead and its 95 % interval in percent, such as `+5.1 % [4.2, 6.0]`."""
-    digits = 1 if abs(overhead["ratio"] - 1) < 0.9995 else 0
-    ratio, low, high = (round(100 * (overhead[key] - 1), digits) + 0.0 for key in ("ratio", "low", "high"))
+    digits = 1 if abs(overhead.ratio - 1) < 0.9995 else 0
+    ratio, low, high = (round(100 * (end - 1), digits) + 0.0 for end in (overhead.ratio, overhead.low, overhead.high))
     return f"{ratio:+.{digits}f} % [{low:.{digits}f}, {high:.{digits}f}]"
 
 
@@ -75,15 +56,15 @@ class Placed:
 
     module: str
     gain: float
-    overhead: dict[str, float]
+    overhead: Overhead
 
     def behind(self, other: "Placed") -> bool:
         """Whether the other gains at least as much and is certainly faster: its whole interval lies below."""
-        return other.gain >= self.gain and other.overhead["high"] < self.overhead["low"]
+        return other.gain >= self.gain and other.overhead.high < self.overhead.low
 
-    def per_ms(self, plain_ms: float, end: str) -> float:
-        """Points of top-1 for each extra ms, at one end of the overhead's interval or at its `ratio`."""
-        return _rate(self.gain, plain_ms * (self.overhead[end] - 1))
+    def per_ms(self, plain_ms: float, ratio: float) -> float:
+        """Points of top-1 for each extra ms, at a ratio: the overhead's, or an end of its interval."""
+        return _rate(self.gain, plain_ms * (ratio - 1))
 
     def __str__(self) -> str:
         return f"{self.module} ({self.gain:+.2f} points, {overhead_text(self.overhead)})"
@@ -96,16 +77,16 @@ def pareto_front(cells: Sequence[Cell], model: str, runtime: str) -> tuple[Sourc
         The source of the gains (None where no module has a published one), the modules on the front, those behind it.
     """
     overheads = {
-        cell["module"]: cell["overhead"]
+        cell.module: cell.over
         for cell in _select(cells, model, runtime)
-        if cell["module"] != BASELINE and cell["deployed"] and _measured(cell)
+        if cell.module != BASELINE and cell.deployed and rules.measured(cell)
     }
     source = published.best_source(model, overheads)
     if source is None:
         return None, [], []
     placed = [
         Placed(module, gain, overhead)
-        for module, overhead in sorted(overheads.items(), key=lambda item: item[1]["ratio"])
+        for module, overhead in sorted(overheads.items(), key=lambda item: item[1].ratio)
         if (gain := published.gain(model, module, source)) is not None
     ]
     behind = [one for one in placed if any(one.behind(other) for other in placed)]
@@ -114,7 +95,7 @@ def pareto_front(cells: Sequence[Cell], model: str, runtime: str) -> tuple[Sourc
 
 def _three_lines(model: str, cells: Sequence[Cell]) -> tuple[str, str, str]:
     deploy = _deploy_line(model, cells)
-    fastest = runtimes(cells, model)
+    fastest = rules.runtimes(cells, model)
     if not fastest:
         missing = f"the plain {model} was not measured" if cells else "nothing was measured"
         return f"No module can be recommended: {missing}.", deploy, f"Depth cannot be weighed: {missing}."
@@ -123,8 +104,8 @@ def _three_lines(model: str, cells: Sequence[Cell]) -> tuple[str, str, str]:
 
 def _front_line(model: str, runtime: str, cells: Sequence[Cell]) -> str:
     source, front, behind = pareto_front(cells, model, runtime)
-    deployed = [cell for cell in _select(cells, model, runtime) if cell["deployed"] and cell["module"] != BASELINE]
-    measured = [cell["module"] for cell in deployed if _measured(cell)]
+    deployed = [cell for cell in _select(cells, model, runtime) if cell.deployed and cell.module != BASELINE]
+    measured = [cell.module for cell in deployed if rules.measured(cell)]
     if not measured:
         return f"No module can be recommended: none was measured deployed in {runtime}, the fastest runtime here."
     if source is None:
@@ -135,72 +116,67 @@ def _front_line(model: str, runtime: str, cells: Sequence[Cell]) -> str:
     placed = {one.module for one in front + behind}
     if unknown := [module for module in measured if module not in placed]:
         line += f" Not placed: {_and(unknown)}, for which that source has no comparable accuracy."
-    if failed := [f"{cell['module']} ({cell['status']})" for cell in deployed if not _measured(cell)]:
+    if failed := [f"{cell.module} ({cell.status})" for cell in deployed if not rules.measured(cell)]:
         line += f" Without a time: {_and(failed)}."
     return line
 
 
 def _deploy_line(model: str, cells: Sequence[Cell]) -> str:
-    of_model = [cell for cell in cells if cell["model"] == model and cell["module"] != BASELINE and _measured(cell)]
+    of_model = [cell for cell in cells if cell.model == model and cell.module != BASELINE and rules.measured(cell)]
     pairs = [
         (before, after)
         for before in of_model
         for after in of_model
-        if after["deployed"] > before["deployed"] and all(before[k] == after[k] for k in ("module", "runtime"))
+        if after.deployed > before.deployed and (before.module, before.runtime) == (after.module, after.runtime)
     ]
     if not pairs:
         return "What deploy gains is unknown: no module was measured both before and after it."
     changes = []
-    for runtime in dict.fromkeys(before["runtime"] for before, _ in pairs):
-        ratios = [tuple(cell["overhead"]["ratio"] for cell in pair) for pair in pairs if pair[0]["runtime"] == runtime]
+    for runtime in dict.fromkeys(before.runtime for before, _ in pairs):
+        ratios = [tuple(cell.over.ratio for cell in pair) for pair in pairs if pair[0].runtime == runtime]
         before, after = (100 * (median(side) - 1) for side in zip(*ratios, strict=True))
         changes.append(f"{before:.1f} to {after:.1f} % in {runtime}")
     return f"deploy takes the modules' median overhead from {_and(changes)}; {_largest_change(pairs)}."
 
 
 def _largest_change(pairs: Sequence[tuple[Cell, Cell]]) -> str:
-    certain = [(a, b) for a, b in pairs if a["overhead"]["low"] > b["overhead"]["high"]]
+    certain = [(a, b) for a, b in pairs if a.over.low > b.over.high]
     if not certain:
         return "no single module's gain exceeds its interval"
-    before, after = max(certain, key=lambda pair: pair[0]["overhead"]["ratio"] - pair[1]["overhead"]["ratio"])
-    change = " to ".join(overhead_text(cell["overhead"]) for cell in (before, after))
-    return f"most for {before['module']} in {before['runtime']}, {change}"
+    before, after = max(certain, key=lambda pair: pair[0].over.ratio - pair[1].over.ratio)
+    change = " to ".join(overhead_text(cell.over) for cell in (before, after))
+    return f"most for {before.module} in {before.runtime}, {change}"
 
 
 def _depth_line(model: str, runtime: str, cells: Sequence[Cell]) -> str:
     network, points = published.deeper(model), published.depth_gain(model)
     if network is None or points is None:
         return f"Depth cannot be weighed: no deeper ResNet than {model} has a published accuracy that we know."
-    there, here = plain_ms(cells, _measured_as(cells, network), runtime), plain_ms(cells, model, runtime)
-    if there is None or here is None:
+    deeper, here = rules.deeper(cells, model, runtime), rules.plain_ms(cells, model, runtime)
+    if deeper is None or here is None:
         return f"Depth cannot be weighed: the plain {network} was not measured in {runtime}."
-    depth, extra = _rate(points, there - here), there - here
+    extra = deeper.figure_ms - here
+    depth = _rate(points, extra)
     cost = f"{network} adds {points:+.2f} points ({published.ladder().label}) for {extra:+.2f} ms, {_per_ms(depth)}"
     source, front, _ = pareto_front(cells, model, runtime)
     gaining = [one for one in front if one.gain > 0]
     if source is None or not gaining:
         return f"Depth cannot be weighed against a module: none has a published gain; {cost}, in {runtime}."
-    best = max(gaining, key=lambda one: (one.per_ms(here, "high"), one.gain))
+    best = max(gaining, key=lambda one: (one.per_ms(here, one.overhead.high), one.gain))
     return f"{_verdict(network, depth, best, here)}: in {runtime} {_bought(best, source, here)}; {cost}."
 
 
-def _measured_as(cells: Sequence[Cell], network: str) -> str:
-    """The name under which a plain published network was measured; empty if it was not."""
-    names = dict.fromkeys(cell["model"] for cell in cells if cell["module"] == BASELINE)
-    return next((name for name in names if published.network_name(name) == network), "")
-
-
 def _verdict(network: str, depth: float, best: Placed, plain_ms: float) -> str:
-    if best.per_ms(plain_ms, "high") > depth:
+    if best.per_ms(plain_ms, best.overhead.high) > depth:
         return f"{best.module} buys more accuracy per millisecond than {network}"
-    if best.per_ms(plain_ms, "low") < depth:
+    if best.per_ms(plain_ms, best.overhead.low) < depth:
         return f"{network} buys more accuracy per millisecond than {best.module}"
     return f"Whether {best.module} or {network} buys more accuracy per millisecond is open"
 
 
 def _bought(one: Placed, source: Source, plain_ms: float) -> str:
-    low, mid, high = (plain_ms * (one.overhead[key] - 1) for key in ("low", "ratio", "high"))
-    rate = _per_ms(one.per_ms(plain_ms, "ratio"))
+    low, mid, high = (plain_ms * (end - 1) for end in (one.overhead.low, one.overhead.ratio, one.overhead.high))
+    rate = _per_ms(one.per_ms(plain_ms, one.overhead.ratio))
     return (
         f"{one.module} adds {one.gain:+.2f} points ({source.label}) for {mid:+.2f} ms [{low:.2f}, {high:.2f}], {rate}"
     )
@@ -215,11 +191,7 @@ def _per_ms(rate: float) -> str:
 
 
 def _select(cells: Sequence[Cell], model: str, runtime: str) -> list[Cell]:
-    return [cell for cell in cells if cell["model"] == model and cell["runtime"] == runtime]
-
-
-def _measured(cell: Cell) -> bool:
-    return cell["status"] == "ok" and cell["overhead"] is not None
+    return [cell for cell in cells if cell.model == model and cell.runtime == runtime]
 
 
 def _and(words: Iterable[str]) -> str:

@@ -1,12 +1,12 @@
 """What a network may cost, and how its measured cost compares."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from recalib.errors import RecalibError
-from recalib.measure.statistics import Interval, processes_of, ratio_interval
+from recalib.measure.cells import Cell
+from recalib.measure.statistics import Interval, ratio_interval
 
 Verdict = Literal["within", "open", "over"]
 _UNITS = {
@@ -38,18 +38,18 @@ class Budget:
         limits = [self.latency, 1e3 * batch / self.throughput if self.throughput else None]
         return min((limit for limit in limits if limit is not None), default=float("inf"))
 
-    def judge(self, cell: dict[str, Any], memory: float | None) -> Verdict:
+    def judge(self, cell: Cell, memory: float | None) -> Verdict:
         """Whether a cell is within the budget: for certain, perhaps (its 95 % interval holds the limit), or not.
 
         Args:
             cell: an "ok" one of `recalib compare`.
             memory: bytes, where a limit on them is set.
         """
-        if self.params is not None and cell["params"] > self.params:
+        if self.params is not None and cell.params is not None and cell.params > self.params:
             return "over"
         if self.memory is not None and memory is not None and memory > self.memory:
             return "over"
-        limit, time = self.latency_ms(cell["batch"]), latency_interval(cell)
+        limit, time = self.latency_ms(cell.batch), latency_interval(cell)
         return "within" if time.high <= limit else "over" if time.low > limit else "open"
 
     def __str__(self) -> str:
@@ -81,7 +81,8 @@ def quantity(kind: str, text: str) -> float:
     return float(match[1]) * units[match[2]]
 
 
-def latency_interval(cell: dict[str, Any]) -> Interval:
+def latency_interval(cell: Cell) -> Interval:
     """Median latency of a cell in ms with its 95 % interval."""
-    samples: Sequence[float] = cell["latency_ms"]["samples"]
-    return ratio_interval(samples, [1.0] * len(samples), processes=processes_of(cell["latency_ms"]))
+    assert cell.latency_ms is not None
+    samples = cell.latency_ms.samples
+    return ratio_interval(samples, [1.0] * len(samples), processes=cell.processes)

@@ -6,6 +6,7 @@ Runs with torch, torchvision, timm and numpy alone, as GPU machines often have t
 import argparse
 import functools
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -16,10 +17,12 @@ import torch
 
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError, unknown
-from recalib.measure.bench import bench_kernels, bench_networks, chosen, not_here, predicted_s
 from recalib.measure.cells import BASELINE, Cell
-from recalib.measure.kernels import Kernel
-from recalib.measure.targets import MODULES, TARGETS, Group, Target, allowed, verdict
+from recalib.measure.kernels import Kernel, kernels_to_file
+from recalib.measure.run import run
+from recalib.measure.session import How
+from recalib.measure.targets import MODULES, TARGETS, Target, allowed, bench, chosen, not_here, verdict
+from recalib.runs.environment import without_place
 from recalib.runtimes.machine import best_device
 from recalib.runtimes.timer import FEWEST_FOR_AN_INTERVAL
 
@@ -48,28 +51,24 @@ def main(argv: list[str]) -> int:
         return _gpu_day(args, started)
     only_kernels = args.kernels and not (args.targets or args.networks)
     targets = [] if only_kernels else chosen(args.targets, args.models, args.runtimes, args.batches)
-    device = best_device()
-    here = [(target, group) for target in targets if not not_here(target, device) for group in target.groups]
-    _plan(targets, args.modules)
+    device, how = best_device(), How(rounds=args.rounds, threads=args.threads)
+    here = [setting for target in targets if not not_here(target, device) for setting in target.settings]
+    _plan(targets, args.modules, how)
     if args.list:
         return 0
+    typed = shlex.join(["recalib", "bench", *map(without_place, argv)])
     results: dict[str, Any] = {"kernels": [], "cells": []}
     if args.kernels or not (args.targets or args.networks):
-        kernels = bench_kernels(args.out / "kernels.jsonl", rounds=args.rounds)
+        kernels = kernels_to_file(args.out / "kernels.jsonl", device, typed, rounds=args.rounds)
         results["kernels"] = [kernel.to_dict() for kernel in kernels]
         print(_kernel_table(kernels))
-    groups = dict.fromkeys(group for _, group in here)
-    measured = bench_networks(
-        list(groups),
-        args.modules,
-        args.out / "networks.jsonl",
-        rounds=args.rounds,
-        resume=args.resume,
-        progress=_progress,
-    )
-    for group, cells in measured:
-        results["cells"] += [cell.to_dict() for cell in cells]
-        print("\n" + _network_table(group, cells), flush=True)
+    if here:
+        found = run(
+            bench(list(dict.fromkeys(here)), args.modules, how), args.out / "networks.jsonl", command=typed,
+            resume=args.resume, overwrite=args.overwrite, progress=_progress,
+            stored=lambda cells: print("\n" + _network_table(cells), flush=True),
+        )  # fmt: skip
+        results |= {"machine": found.machine, "run": found.run, "cells": [cell.to_dict() for cell in found.cells]}
     write_json(args.json, results)
     return int(bool(results["cells"]) and all(cell["status"] != "ok" for cell in results["cells"]))
 
@@ -110,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     day.add_argument("--minutes", type=float, default=15, metavar="M", help="for everything (default: %(default)s)")
     day.add_argument("--stages", nargs="+", default=[], metavar="S", help="by name, or A or B; --list shows them")
     day.add_argument("--rehearse", action="store_true", help="tiny sizes, on whatever machine this is")
+    add("--overwrite", action="store_true", help="forget what is in OUT")
     add("--json", type=Path, metavar="FILE", help="results of this run as one JSON object")
     add("--list", action="store_true", help="say what would be measured, and stop")
     return parser
@@ -133,14 +133,14 @@ def _gpu_day(args: argparse.Namespace, started: float) -> int:
     return int(not done)
 
 
-def _plan(targets: Sequence[Target], modules: Sequence[str]) -> None:
+def _plan(targets: Sequence[Target], modules: Sequence[str], how: How) -> None:
     device = best_device()
     for target in targets:
         reason = not_here(target, device)
-        if reason is None and target.groups:
-            seconds = sum(predicted_s(group, modules) for group in target.groups)
+        if reason is None and target.settings:
+            seconds = sum(group.seconds(how) for group in bench(target.settings, modules, how).groups)
             took = f"about {max(seconds / 60, 1):.0f} min on two cores" if device.type == "cpu" else "some minutes each"
-            reason = f"{len(target.groups)} groups, {took}"
+            reason = f"{len(target.settings)} groups, {took}"
         print(f"{target.name:4} {target.claim}: {reason or 'measured by recalib train'}")
 
 
@@ -154,8 +154,9 @@ def _kernel_table(kernels: Sequence[Kernel]) -> str:
     return f"\n{title}\n" + _table(("layout", "pass", "ms", "GB/s", "of the copy's bandwidth"), rows)
 
 
-def _network_table(group: Group, cells: Sequence[Cell]) -> str:
-    title = f"{group.model}, {group.runtime}, batch {group.batch}, {group.precision}"
+def _network_table(cells: Sequence[Cell]) -> str:
+    first = cells[0]
+    title = f"{first.model}, {first.runtime.partition(',')[0]}, batch {first.batch}, {first.precision}"
     return f"{title}\n" + _table(
         ("module", "form", "ms", "over the plain network", "allowed", ""), [_row(cell, cells) for cell in cells]
     )
@@ -169,11 +170,12 @@ def _row(cell: Cell, cells: Sequence[Cell]) -> tuple[str, ...]:
     if cell.latency_ms is None or cell.overhead is None:
         return cell.module, form, "", f"{cell.status}: {cell.message}", "", ""
     limit = allowed(cell, cells)
-    ratio = {key: value - 1 for key, value in cell.overhead.items()}
+    over = cell.overhead
+    ratio = {"ratio": over.ratio - 1, "low": over.low - 1, "high": over.high - 1}
     return (
         cell.module if cell.module != BASELINE else "plain",
         form,
-        f"{cell.latency_ms['median']:.2f}",
+        f"{cell.latency_ms.median:.2f}",
         _interval(ratio, 1),
         "" if limit is None else f"{100 * (limit - 1):.1f} %",
         f"{verdict(cell, cells):6}  {cell.message}",

@@ -1,6 +1,5 @@
 """`recalib compare`: measure every module on a network and recommend one."""
 
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,13 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from recalib.choose.advice import advise
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
-from recalib.cli.measuring import print_notes, progress_bar, stoppable
-from recalib.errors import WorkFailed
-from recalib.measure.compare import MODULES, RUNTIMES, compare
-from recalib.measure.runner import Comparison
+from recalib.cli.measuring import measured, print_notes, seconds_of
+from recalib.measure.run import Measured
+from recalib.measure.schedule import MODULES, RUNTIMES, WITHIN, check_numbers, comparison
+from recalib.measure.session import How
 from recalib.report import require_drawing, terminal_table, write_page
+
+PAGE_S = 12.0  # to start, and to draw the page, out of --minutes
 
 
 @dataclass
@@ -45,16 +46,26 @@ class Arguments:
     calibration: Path | None = None
     """Images (a folder, ImageNet's or CIFAR's): int8 is calibrated on half of them, the other half tells how far a
     reduced precision is from float32. Without it, noise, which tells nothing of accuracy."""
+    data: Path | None = None
+    """Labelled images (ImageNet's val or CIFAR): with --weights, what is timed is evaluated, too."""
+    images: int = 1000
+    """Images of --data at most, spread evenly."""
     out: Path = Path("recalib-compare")
     """Folder for the results."""
     json: Path | None = None
     """File for machine and cells as one JSON object."""
     resume: bool = False
     """Keep what an interrupted run in OUT has finished."""
+    overwrite: bool = False
+    """Forget what is in OUT."""
     protocol: str = "clean"
     """clean: median, buffers in place, no autograd. paper: minimum of 100, autograd on, copies included."""
+    within: float = WITHIN
+    """Measure until the interval of every overhead that decides is at most so many points to either side."""
+    minutes: float = 3.0
+    """All the time there is, preparation included; what decides the advice is measured first."""
     rounds: int | None = None
-    """Samples a cell; by default 10 to 100, as fit into a time budget."""
+    """Samples a cell, in place of --within and --minutes."""
     threads: int | None = None
     """CPU threads; by default PyTorch's choice."""
 
@@ -63,41 +74,30 @@ def main(argv: list[str]) -> int:
     """Run `recalib compare`; returns the exit status."""
     args = parse(Arguments, argv, "recalib compare", config=(FlagCreatePairsOff,))
     require_drawing()
-    with stoppable() as check, progress_bar(check) as progress:
-        comparison = compare(
-            args.models,
-            args.modules,
-            args.runtimes,
-            out=args.out / "compare.jsonl",
-            size=args.size,
-            batch=args.batch,
-            precision=args.precision,
-            protocol=args.protocol,
-            weights=args.weights,
-            calibration=args.calibration,
-            threads=args.threads,
-            rounds=args.rounds,
-            resume=args.resume,
-            progress=progress,
-        )
-    if not comparison.cells:
-        raise WorkFailed("interrupted before anything was measured")
-    _show(comparison, args, shlex.join(["recalib", "compare", *argv]))
-    if comparison.interrupted:
+    names = ("protocol", "threads", "rounds", "weights", "calibration", "data", "images")
+    how = How(**{name: getattr(args, name) for name in names}, within=None if args.rounds else args.within)
+    check_numbers(size=(args.size, 1))
+    schedule = comparison(
+        args.models, args.modules, args.runtimes, size=args.size, batch=args.batch, precision=args.precision, how=how,
+        seconds=None if args.rounds else seconds_of(args.minutes) - PAGE_S,
+    )  # fmt: skip
+    found = measured(
+        schedule, args.out / "compare.jsonl", "compare", argv, resume=args.resume, overwrite=args.overwrite
+    )
+    _show(found, args)
+    if found.interrupted:
         print("recalib: interrupted; --resume continues from what was measured", file=sys.stderr)
-    return int(comparison.interrupted or all(cell.status != "ok" for cell in comparison.cells))
+    return int(found.interrupted or all(cell.status != "ok" for cell in found.cells))
 
 
-def _show(comparison: Comparison, args: Arguments, command: str) -> None:
-    results = comparison.to_dict()
-    cells, machine = results["cells"], results["machine"]
-    advice = advise(cells)
-    write_page(args.out / "report.html", cells, machine, advice, command)
-    write_json(args.json, results)
+def _show(found: Measured, args: Arguments) -> None:
+    advice = advise(found.cells)
+    write_page(args.out / "report.html", found.cells, found.machine, advice, found.run["command"])
+    write_json(args.json, found.to_dict())
     console = Console()
-    console.print(_machine_line(machine), highlight=False, soft_wrap=True)
-    console.print(terminal_table(cells, machine))
-    print_notes(console, comparison.cells)
+    console.print(_machine_line(found.machine), highlight=False, soft_wrap=True)
+    console.print(terminal_table(found.cells, found.machine))
+    print_notes(console, found.cells)
     for line in advice:
         console.print(f"- {line}", highlight=False, markup=False)
     console.print(f"{args.out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)

@@ -14,10 +14,10 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.cost.count import Cost, Counts, cost
+from recalib.cost.detectors import FixedWork, is_detector
 from recalib.cost.units import binary, si
 from recalib.errors import RecalibError
 from recalib.measure.cells import BASELINE
-from recalib.measure.detector_parts import FixedWork, is_detector
 from recalib.models import CifarResNet, create_model
 from recalib.surgery import insert_
 

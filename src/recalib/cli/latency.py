@@ -1,6 +1,5 @@
 """`recalib latency`: a grid of networks, modules, sizes, batches, precisions and runtimes."""
 
-import shlex
 import sys
 from dataclasses import dataclass
 from itertools import takewhile
@@ -13,15 +12,15 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from recalib.choose.advice import advise
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
-from recalib.cli.measuring import print_notes, progress_bar, stoppable
-from recalib.errors import RecalibError, WorkFailed
-from recalib.measure.compare import MODULES
-from recalib.measure.detector_parts import is_detector
-from recalib.measure.grid import Grid, latency
-from recalib.measure.results import read_results
-from recalib.measure.runner import Comparison
+from recalib.cli.measuring import announced, measured, print_notes, seconds_of
+from recalib.cost.detectors import is_detector
+from recalib.errors import RecalibError
+from recalib.measure.run import Measured
+from recalib.measure.schedule import MODULES, grid
+from recalib.measure.session import How
 from recalib.measure.sizes import parse_size
 from recalib.measure.statistics import FEWEST_PROCESSES
+from recalib.measure.store import read_results
 from recalib.report import require_drawing, terminal_table, write_page
 from recalib.report.page import main_setting
 from recalib.runtimes import RUNTIMES
@@ -63,6 +62,12 @@ class Arguments:
     reduced precision is from float32. Without it, noise, which tells nothing of accuracy."""
     deeper: bool = False
     """Time the next deeper plain network of each family along, as a reference."""
+    data: Path | None = None
+    """Labelled images (ImageNet's val or CIFAR): with --weights, what is timed is evaluated, too."""
+    images: int = 1000
+    """Images of --data at most, spread evenly."""
+    within: float | None = None
+    """Go on until the interval of every process is at most so many points to either side, or two minutes are over."""
     rounds: int | None = None
     """Samples a cell and process; by default 10 to 100, as fit into a time budget."""
     processes: int = FEWEST_PROCESSES
@@ -74,6 +79,8 @@ class Arguments:
     """Start no group but the first that would end later; --resume goes on with the rest."""
     resume: bool = False
     """Keep what is in OUT already."""
+    overwrite: bool = False
+    """Forget what is in OUT."""
     out: Path = Path("recalib-latency")
     """Folder for the results."""
     json: Path | None = None
@@ -89,54 +96,31 @@ def main(argv: list[str]) -> int:
     args = parse(Arguments, argv, "recalib latency", config=(FlagCreatePairsOff,))
     if not args.models:
         raise RecalibError("which networks? Name some, such as resnet18")
-    runtimes = tuple(RUNTIMES) if args.runtimes == ("all",) else args.runtimes
-    grid = Grid(
-        models=args.models,
-        modules=args.modules,
-        sizes=tuple(map(parse_size, args.sizes)),
-        batches=args.batches,
-        precisions=args.precisions,
-        runtimes=runtimes,
-        protocol=args.protocol,
-        weights=args.weights,
-        calibration=args.calibration,
-        threads=args.threads,
-        rounds=args.rounds,
-        processes=args.processes,
-        deeper=args.deeper,
-    )
+    names = ("protocol", "threads", "rounds", "within", "weights", "calibration", "data", "images")
+    schedule = grid(
+        args.models, args.modules, tuple(map(parse_size, args.sizes)), args.batches, args.precisions,
+        tuple(RUNTIMES) if args.runtimes == ("all",) else args.runtimes, deeper=args.deeper, processes=args.processes,
+        how=How(**{name: getattr(args, name) for name in names}),
+    )  # fmt: skip
     require_drawing()
-    seconds = None if args.minutes is None else 60 * args.minutes
-    with stoppable() as check, progress_bar(check) as progress:
-        found = latency(
-            grid,
-            out=args.out / FILE,
-            resume=args.resume,
-            seconds=seconds,
-            announce=_announce,
-            progress=progress,
-        )
+    found = measured(
+        schedule, args.out / FILE, "latency", argv, resume=args.resume, overwrite=args.overwrite, announce=announced,
+        seconds=None if args.minutes is None else seconds_of(args.minutes),
+    )  # fmt: skip
     write_json(args.json, found.to_dict())
-    if not found.cells:
-        raise WorkFailed("stopped before anything was measured; --resume continues")
-    _show(found, args.out, shlex.join(["recalib", "latency", *argv]))
-    if found.interrupted:
+    _show(found, args.out)
+    if found.left:
         print("recalib: not all is measured; --resume continues", file=sys.stderr)
-    return int(found.interrupted or all(cell.status != "ok" for cell in found.cells))
+    return int(found.left > 0 or all(cell.status != "ok" for cell in found.cells))
 
 
-def _announce(groups: int, cells: int, seconds: float) -> None:
-    print(f"recalib: {cells} cells in {groups} groups, about {seconds / 60:.1f} min", file=sys.stderr)
-
-
-def _show(found: Comparison, out: Path, command: str) -> None:
-    console = Console()
-    cells = found.to_dict()["cells"]
+def _show(found: Measured, out: Path) -> None:
+    console, cells = Console(), found.cells
     console.print(terminal_table(cells if len(cells) <= MOST_ON_A_TERMINAL else main_setting(cells), found.machine))
-    print_notes(console, found.cells)
-    done = sum(cell.status == "ok" for cell in found.cells)
+    print_notes(console, cells)
+    done = sum(cell.status == "ok" for cell in cells)
     console.print(f"{done} of {len(cells)} cells measured: {out / FILE}", highlight=False, markup=False, soft_wrap=True)
     everything = read_results([out / FILE])  # with what earlier pieces measured at other settings
     advice = advise(main_setting(everything.cells))
-    write_page(out / "report.html", everything.cells, everything.machine, advice, command)
+    write_page(out / "report.html", everything.cells, everything.machine, advice, found.run["command"])
     console.print(f"{out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)

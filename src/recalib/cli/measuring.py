@@ -1,18 +1,67 @@
-"""What commands that measure share: a bar, and stopping where nothing is half done."""
+"""What commands that measure share: one call of `run` behind a bar, stopped where nothing is half done."""
 
 import os
+import shlex
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import rich.progress
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
+from recalib.errors import RecalibError, WorkFailed
 from recalib.measure.agreement import notes
 from recalib.measure.cells import Cell
-from recalib.measure.group import Progress
+from recalib.measure.load import load_text
+from recalib.measure.run import Measured, run
+from recalib.measure.schedule import Schedule
+from recalib.measure.session import Progress
+from recalib.runs.environment import without_place
 from recalib.runtimes import RUNTIMES
+
+
+def measured(schedule: Schedule, out: Path, command: str, argv: Sequence[str], **options: Any) -> Measured:
+    """Run a schedule for a command, with a bar on a terminal.
+
+    Args:
+        schedule: what to measure.
+        out: the file of cells.
+        command: its name.
+        argv: what followed it.
+        **options: of `recalib.measure.run.run`.
+
+    Raises:
+        WorkFailed: where nothing was measured.
+    """
+    typed = shlex.join(["recalib", command, *map(without_place, argv)])
+    with stoppable() as check, progress_bar(check) as progress:
+        found = run(schedule, out, command=typed, progress=progress, **options)
+    if found.other_code:
+        other = f"{found.other_code} cells in {out} are of another version of this code"
+        print(f"recalib: {other}; they stay, and were measured anew", file=sys.stderr)
+    if not found.cells:
+        raise WorkFailed("interrupted before anything was measured")
+    return found
+
+
+def announced(groups: int, cells: int, seconds: float) -> None:
+    """Say how long it may take."""
+    print(f"recalib: {cells} cells in {groups} groups, about {seconds / 60:.1f} min", file=sys.stderr)
+
+
+def seconds_of(minutes: float) -> float:
+    """What ``--minutes`` gives.
+
+    Raises:
+        RecalibError: for none.
+    """
+    if not minutes > 0:
+        raise RecalibError(f"minutes={minutes:g}: a positive number, such as 3")
+    return 60 * minutes
 
 
 @contextmanager
@@ -60,10 +109,13 @@ def progress_bar(check: Callable[[], None]) -> Iterator[Progress]:
 
 
 def print_notes(console: Console, cells: Sequence[Cell]) -> None:
-    """Say why cells were not measured, how far reduced precisions are from float32, and what was never tried."""
+    """Say why cells have no time, who else used the machine, how far precisions are off, and what was never tried."""
     reasons = dict.fromkeys(f"{one.runtime}: {one.status}: {one.message}" for one in cells if one.message)
     untried = dict.fromkeys(one.runtime for one in cells if one.status == "ok" and not RUNTIMES[one.runtime].tried)
     for line in (*reasons, *(f"{name}: never run by the authors; mind what it says" for name in untried)):
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    loads = [one.load for one in cells if one.load is not None]
+    if words := load_text(max(loads, key=lambda load: load["others"] + load["stolen"], default=None)):
+        console.print(f"At the worst {words}.", style="yellow", highlight=False, markup=False, soft_wrap=True)
     for line in notes(cells):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from recalib.choose.advice import advise
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError, WorkFailed
-from recalib.measure.results import Results, read_results
+from recalib.measure.store import Results, read_results
 from recalib.report import write_page
 from recalib.report.figures import draw_figure
 from recalib.report.page import main_setting
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
         _sweep(args, command)
         return 0
     results = read_results(args.results)
-    write_json(args.json, {"machines": results.machines, "cells": results.cells})
+    write_json(args.json, {"machines": results.machines, "cells": [cell.to_dict() for cell in results.cells]})
     if args.figure is None:
         _page(args, results, command)
     elif args.figure == "table2":

@@ -122,14 +122,19 @@ def _four_numbers(input_size: Sequence[int]) -> tuple[int, ...]:
 
 def _run_without_memory(model: nn.Module, size: tuple[int, ...], meter: Meter) -> None:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    real = [*model.named_parameters(), *model.named_buffers()]
+    # by module, each once: `functional_call` would leave its own tensors in one that has two names
+    real = [
+        (f"{name}.{key}" if name else key, tensor)
+        for name, module in model.named_modules()
+        for key, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    ]
     first = next((tensor for _, tensor in real if tensor.is_floating_point()), torch.empty(0))
     with torch.inference_mode(False), torch.no_grad(), _evaluation_mode(model):
         state: dict[str, Tensor] = {name: fake.from_tensor(tensor) for name, tensor in real}
         with fake:
             images = torch.empty(size, dtype=first.dtype, device=first.device)
             with meter.attached():
-                functional_call(model, state, (images,))
+                functional_call(model, state, (images,), tie_weights=False)
 
 
 @contextmanager

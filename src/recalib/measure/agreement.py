@@ -1,7 +1,7 @@
-"""What a reduced precision costs: how far its outputs are from float32's on sample images."""
+"""What answers are worth: how far a reduced precision is from float32, and the accuracy of what is timed."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from recalib.data.cifar import find_cifar, read_cifar
 from recalib.data.imagenet import Folder, read_folder
 from recalib.data.normalization import Normalization
 from recalib.data.pictures import image_files, read_batch
+from recalib.deploy.about import About
 from recalib.deploy.classifier import about_of
 from recalib.deploy.export import relative_difference
 from recalib.errors import RecalibError
@@ -24,6 +25,7 @@ from recalib.surgery import inspect_checkpoint
 
 MOST_IMAGES = 128  # of 224 x 224 pixels, to calibrate and again to compare: seconds for ResNet-50 on two cores
 FEWEST_IMAGES = 8  # of large ones
+CHUNK = 32  # images that are read at once
 
 
 def with_samples(
@@ -44,12 +46,16 @@ def with_samples(
     """
     if settings.precision == "fp32":
         return settings
-    seen = inspect_checkpoint(weights) if weights else None
-    about = about_of(network, model, "", seen, seen.metadata if seen else {}, size)
+    about = _about(network, model, size, weights)
     if images is None:
         return replace(settings, samples=noise(size, weights is not None))
     classes = _outputs(network, size) if weights else None
     return replace(settings, samples=read_samples(images, about.size, about.crop, about.normalization, classes))
+
+
+def _about(network: nn.Module, model: str, size: tuple[int, int], weights: Path | None) -> About:
+    seen = inspect_checkpoint(weights) if weights else None
+    return about_of(network, model, "", seen, seen.metadata if seen else {}, size)
 
 
 @functools.lru_cache(maxsize=2)
@@ -131,6 +137,78 @@ def agreement(session: Session, samples: Samples, expected: Tensor, N: int) -> d
     if samples.labels is not None:
         result |= {"top1": _percent(best, samples.labels), "top1_fp32": _percent(expected_best, samples.labels)}
     return result
+
+
+class Judge:
+    """Labelled images on which what is timed is evaluated.
+
+    Args:
+        network: the plain one, which tells its preprocessing and how many classes it has.
+        model: its name.
+        size: H and W of the images.
+        weights: the checkpoint, which may tell more of it.
+        data: ImageNet's layout or CIFAR's, of which the validation or test images are taken.
+        count: of images at most.
+
+    Raises:
+        RecalibError: for data whose classes are not the network's.
+    """
+
+    def __init__(
+        self, network: nn.Module, model: str, size: tuple[int, int], weights: Path | None, data: Path, count: int
+    ) -> None:
+        about, outputs = _about(network, model, size, weights), _outputs(network, size)
+        self._read: Callable[[int, int], Tensor]
+        if name := find_cifar(data):
+            test = read_cifar(data, name, train=False).first(count)
+            self.labels, self.source, classes = test.labels, f"{name}, test images", len(test.classes)
+            self._read = lambda i, j: about.normalization(TF.resize(test.pixels[i:j], list(size), antialias=True))
+        else:
+            found = read_folder(data, train=False).first(count)
+            self.labels, self.source, classes = torch.tensor(found.labels), "validation images", len(found.classes)
+            self._read = lambda i, j: read_batch(found.files[i:j], size, about.crop, about.normalization)
+        if classes != outputs:
+            raise RecalibError(f"data {str(data)!r} has {classes} classes, and {model} {outputs} outputs")
+
+    def right(self, classify: Callable[[Tensor], Tensor]) -> Tensor:
+        """For each image whether its label is the most probable class; `classify` gives logits of up to 32 images."""
+        starts = range(0, len(self.labels), CHUNK)
+        with torch.inference_mode():
+            found = [classify(self._read(i, i + CHUNK)).float().argmax(1) for i in starts]
+        return torch.cat(found) == self.labels
+
+    def accuracy(self, session: Session, N: int, in_float32: Tensor) -> dict[str, Any]:
+        """The accuracy of a session that takes N images, beside that of the same network in PyTorch and float32.
+
+        Args:
+            session: ready to run.
+            N: images in one forward pass.
+            in_float32: what `right` gave for the network itself.
+
+        Returns:
+            In JSON's types: ``images`` and their ``source``; ``top1`` and its 95 % interval (Wilson's), and
+            ``top1_fp32``, in percent; ``only_here`` and ``only_fp32``, the images that only one of them got right, and
+            ``p``, McNemar's exact test that they are equally good.
+        """
+        from scipy.stats import binomtest
+
+        def classify(images: Tensor) -> Tensor:
+            return torch.cat([session.infer(part) for part in batches_of(images, N)])[: len(images)]
+
+        here, count = self.right(classify), len(self.labels)
+        interval = binomtest(int(here.sum()), count).proportion_ci(method="wilson")
+        only_here, only_fp32 = int((here & ~in_float32).sum()), int((in_float32 & ~here).sum())
+        differing = only_here + only_fp32
+        return {
+            "images": count,
+            "source": self.source,
+            "top1": 100 * int(here.sum()) / count,
+            "top1_interval": [100 * float(interval.low), 100 * float(interval.high)],
+            "top1_fp32": 100 * int(in_float32.sum()) / count,
+            "only_here": only_here,
+            "only_fp32": only_fp32,
+            "p": float(binomtest(only_here, differing).pvalue) if differing else 1.0,
+        }
 
 
 def notes(cells: Sequence[Cell]) -> list[str]:

@@ -1,23 +1,62 @@
-"""A measured cell, and the file of cells that survives a killed process."""
+"""A measured cell: one network in one runtime, in one form, at one setting."""
 
 import dataclasses
 import hashlib
 import json
-import os
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
-from recalib.errors import RecalibError
 from recalib.measure.sizes import Size
-from recalib.measure.statistics import processes_of
+from recalib.runtimes.protocol import PROTOCOLS
 
 BASELINE = "baseline"  # the module of a network without attention
 Status = Literal["ok", "oom", "unsupported", "failed"]
 Key = tuple[Any, ...]
-_IDENTITY = ("model", "module", "runtime", "deployed", "size", "batch", "precision", "protocol", "machine")
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of a forward pass.
+
+    Attributes:
+        median: of all samples.
+        min: of all samples.
+        samples: one a round, paired with those of the other cells of the run, process after process.
+        processes: rounds of each process that measured it, in the order of the samples.
+    """
+
+    median: float
+    min: float
+    samples: list[float]
+    processes: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.processes:  # of files from before there were several
+            object.__setattr__(self, "processes", [len(self.samples)])
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Ratio of a latency to that of the same network without attention, with its 95 % interval.
+
+    Attributes:
+        ratio: over the plain network in its fastest form, in the same runtime and run.
+        low: lower end of the interval.
+        high: upper end.
+        p: of the test that the two differ, corrected over the group; None in old files.
+        distinguishable: whether they do; in old files, whether the interval leaves out 1.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    p: float | None = None
+    distinguishable: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.distinguishable is None:
+            object.__setattr__(self, "distinguishable", not self.low <= 1 <= self.high)
 
 
 @dataclass(kw_only=True)
@@ -26,32 +65,36 @@ class Cell:
 
     Attributes:
         model: name of the network.
-        module: name of the attention module, ``"baseline"`` for none.
+        module: name of the attention module, `BASELINE` for none.
         runtime: name of the runtime.
         deployed: whether the network went through `recalib.deploy`.
         size: side of the square input in pixels, or (H, W).
         batch: images in one forward pass.
         precision: a name in `recalib.runtimes.DTYPES`.
         protocol: of the timing, ``"clean"`` or ``"paper"``.
-        machine: fingerprint of the machine, see `fingerprint`.
+        machine: fingerprint of the machine, see `fingerprint`; a name where several files were read.
+        code: version of the code that made and ran the network, see `recalib.version.code_digest`; empty in old files.
+        form: fingerprint of the network that ran, see `recalib.measure.networks.form_of`; empty in old files.
         status: ``"ok"``, ``"oom"``, ``"unsupported"`` or ``"failed"``; only the first has a latency.
         message: why not, in one line.
         params: parameters of the network in this form.
         macs: multiply-adds of one forward pass, of the whole batch.
         bytes_moved: bytes of one forward pass that its layers read and write; None for int8.
-        latency_ms: ``{"median", "min", "samples", "processes"}``; one sample a round, paired with the other cells of
-            the run, process after process, and how many each process gave.
-            Of a runtime with several requests in flight it is the time a batch at full load, not a latency.
+        latency_ms: its samples. Of a runtime with several requests in flight it is the time a batch at full load, not a
+            latency.
+        parts_ms: of a detector, median and samples of each part; None for other networks.
         in_flight: requests that were worked on at the same time.
         images_per_s: batch over the median.
         agreement: of a reduced precision with float32, see `recalib.measure.agreement.agreement`.
+        accuracy: top-1 of this very network in this runtime, see `recalib.measure.agreement.accuracy`; None where no
+            data were given.
         enqueue_ms: median time until the work was queued on a GPU; None on a CPU.
-        overhead: ``{"ratio", "low", "high"}`` of the latency to that of the same network without attention, in the
-            same runtime and run, in its faster form; with ``"p"`` and ``"distinguishable"``, see
-            `recalib.measure.statistics`.
-        baseline: which form that was: ``"deployed"`` or ``"undeployed"``.
+        overhead: its latency over the plain network's.
+        baseline: which form of the plain network that was: ``"deployed"`` or ``"undeployed"``.
         setup_s: seconds the runtime took to load or compile the network and to run it once.
         warnings: what to know before trusting the latency.
+        load: shares of this machine that other processes (``"others"``) and other guests of its host (``"stolen"``)
+            used meanwhile; None where the system does not tell.
         device: ``"cpu"`` or ``"cuda"``.
         layout: of the feature maps.
         complete: False if the run was interrupted before its last round.
@@ -61,25 +104,30 @@ class Cell:
     module: str
     runtime: str
     deployed: bool
-    size: Size
-    batch: int
-    precision: str
-    protocol: str
-    machine: str
+    size: Size = 224
+    batch: int = 1
+    precision: str = "fp32"
+    protocol: str = "clean"
+    machine: str = ""
+    code: str = ""
+    form: str = ""
     status: Status = "ok"
     message: str = ""
     params: int | None = None
     macs: int | None = None
     bytes_moved: int | None = None
-    latency_ms: dict[str, Any] | None = None
+    latency_ms: Latency | None = None
+    parts_ms: dict[str, Any] | None = None
     enqueue_ms: float | None = None
     in_flight: int = 1
     images_per_s: float | None = None
     agreement: dict[str, Any] | None = None
-    overhead: dict[str, Any] | None = None
+    accuracy: dict[str, Any] | None = None
+    overhead: Overhead | None = None
     baseline: str | None = None
     setup_s: float | None = None
     warnings: list[str] = field(default_factory=list)
+    load: dict[str, float] | None = None
     device: str | None = None
     layout: str | None = None
     complete: bool = True
@@ -90,91 +138,89 @@ class Cell:
         return tuple(getattr(self, name) for name in _IDENTITY)
 
     @property
+    def figure_ms(self) -> float:
+        """What of its samples is compared: the median, or by the paper's protocol the minimum.
+
+        Raises:
+            ValueError: for a cell without a latency.
+        """
+        if self.latency_ms is None:
+            raise ValueError(f"{self.module} in {self.model} was not measured")
+        minimum = self.protocol in PROTOCOLS and PROTOCOLS[self.protocol].compares == "min"
+        return self.latency_ms.min if minimum else self.latency_ms.median
+
+    @property
+    def over(self) -> Overhead:
+        """Its overhead.
+
+        Raises:
+            ValueError: for a cell without one.
+        """
+        if self.overhead is None:
+            raise ValueError(f"{self.module} in {self.model} has no overhead")
+        return self.overhead
+
+    @property
     def processes(self) -> list[int]:
         """Rounds of each process that measured it; none where there is no latency."""
-        return processes_of(self.latency_ms) if self.latency_ms else []
+        return self.latency_ms.processes if self.latency_ms else []
 
     def to_dict(self) -> dict[str, Any]:
         """The cell in JSON's types."""
         return dataclasses.asdict(self)
 
-
-def fingerprint(machine: dict[str, Any]) -> str:
-    """A short name for a description of a machine, the same for the same description."""
-    return hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:12]
-
-
-class CellFile:
-    """Cells as lines of JSON, below a line for each machine: ``{"machine": {...}}``.
-
-    Lines are appended and flushed to the disk, so that a process killed at any moment leaves what it had written and
-    at most one broken line.
-
-    Args:
-        path: the file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def start(self, machine: dict[str, Any], *, keep: bool) -> None:
-        """Write the machine's line, below what the file holds if it is to be kept.
+    @staticmethod
+    def of(value: Mapping[str, Any]) -> "Cell":
+        """The cell that `to_dict` or an older version wrote, checked as far as others rely on it.
 
         Raises:
-            RecalibError: if the file cannot be written.
+            ValueError, TypeError or KeyError: for what is none.
         """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not keep:
-                self.path.unlink(missing_ok=True)
-            self._append({"machine": machine})
-        except OSError as error:
-            raise RecalibError(f"cannot write {str(self.path)!r}: {error.strerror}") from None
-
-    def append(self, cells: Iterable[Cell]) -> None:
-        """Add cells and return when they are on the disk."""
-        self._append(*(cell.to_dict() for cell in cells))
-
-    def read(self) -> dict[Key, Cell]:
-        """The last cell of every key; a broken line is named on stderr and skipped."""
-        return {cell.key: cell for cell in self._cells()} if self.path.exists() else {}
-
-    def _append(self, *values: dict[str, Any]) -> None:
-        with self.path.open("ab+") as file:
-            if file.tell() and not self._ends_a_line():
-                file.write(b"\n")
-            file.write("".join(json.dumps(value, allow_nan=False) + "\n" for value in values).encode())
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _ends_a_line(self) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
-
-    def _cells(self) -> Iterator[Cell]:
-        for number, line in enumerate(self.path.read_bytes().splitlines(), start=1):
-            try:
-                value = json.loads(line)
-                if "machine" in value and len(value) == 1:
-                    continue
-                yield _cell(value)
-            except (ValueError, TypeError, KeyError) as error:
-                reason = str(error).splitlines()[0]
-                print(f"recalib: {self.path}:{number}: broken line skipped ({reason})", file=sys.stderr)
+        known: dict[str, Any] = {name: value[name] for name in value if name in _FIELDS}
+        cell = Cell(**known)
+        if isinstance(cell.size, list):
+            cell.size = tuple(cell.size)
+        cell.latency_ms, cell.overhead = _of(Latency, value.get("latency_ms")), _of(Overhead, value.get("overhead"))
+        cell.warnings = list(cell.warnings or ())
+        hash(cell.key)
+        if cell.status not in get_args(Status):
+            raise ValueError(f"status {cell.status!r}")
+        if cell.status == "ok" and (cell.latency_ms is None or not cell.latency_ms.samples):
+            raise ValueError("no latency")
+        sum([cell.latency_ms.median, cell.latency_ms.min, *cell.latency_ms.samples] if cell.latency_ms else [])
+        sum([cell.overhead.ratio, cell.overhead.low, cell.overhead.high] if cell.overhead else [])
+        return cell
 
 
-def _cell(value: Any) -> Cell:
-    """The cell of a line, checked as far as others rely on it."""
-    cell = Cell(**value)
-    if isinstance(cell.size, list):
-        cell.size = tuple(cell.size)
-    hash(cell.key)
-    if cell.status not in get_args(Status):
-        raise ValueError(f"status {cell.status!r}")
-    if cell.status == "ok":
-        latency: Any = cell.latency_ms
-        sum([latency["median"], latency["min"], *latency["samples"]])
-    if cell.overhead is not None:
-        sum(cell.overhead[name] for name in ("ratio", "low", "high"))
-    return cell
+_IDENTITY = ("model", "module", "runtime", "deployed", "size", "batch", "precision", "protocol", "machine", "code")
+_FIELDS = {one.name for one in dataclasses.fields(Cell)}
+
+
+def _of(kind: Any, value: Mapping[str, Any] | None) -> Any:
+    if value is None:
+        return None
+    names = {one.name for one in dataclasses.fields(kind)}
+    return kind(**{name: one for name, one in value.items() if name in names})
+
+
+def fastest(cells: Iterable[Cell]) -> Cell | None:
+    """The fastest of these cells by what their protocol compares; None where none was measured.
+
+    This is the one rule for *the plain network in its fastest form*: of the forms of a network that were timed in a
+    runtime, as inserted and deployed, the one whose `Cell.figure_ms` is least.
+    """
+    return min((cell for cell in cells if cell.status == "ok"), key=lambda cell: cell.figure_ms, default=None)
+
+
+def fastest_forms(cells: Sequence[Cell]) -> list[Cell]:
+    """Of each network, module, runtime and setting the fastest form, in the order they were first met."""
+    names = [name for name in _IDENTITY if name != "deployed"]
+    forms: dict[Key, list[Cell]] = {}
+    for cell in cells:
+        forms.setdefault(tuple(getattr(cell, name) for name in names), []).append(cell)
+    return [one for group in forms.values() if (one := fastest(group)) is not None]
+
+
+def fingerprint(machine: Mapping[str, Any]) -> str:
+    """A short name for a description of a machine, the same for the same description."""
+    return hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:12]

@@ -2,21 +2,14 @@
 
 import functools
 import time
-from typing import TYPE_CHECKING
 
 import torch
 
-from recalib.cost.count import cost
-from recalib.measure import networks
-from recalib.measure.runner import Group
+from recalib.measure.session import Group, How
 from recalib.measure.sizes import sides
-from recalib.runtimes import find_runtime
 from recalib.runtimes.openvino import WAVES
 from recalib.runtimes.protocol import find_protocol
 from recalib.runtimes.timer import BUDGET_S, FEWEST_ROUNDS, MOST_ROUNDS
-
-if TYPE_CHECKING:
-    from recalib.measure.grid import Grid
 
 START_S = 6.0  # a process that imports PyTorch and makes its networks
 # seconds to make one network ready, its export and checks included: a ResNet-18's on one core of an AMD EPYC, rounded;
@@ -25,32 +18,32 @@ SETUP_S = {"eager": 0.5, "compile": 4.0, "onnxruntime": 2.0, "openvino": 2.0}
 INT8_S = {False: 2.0, True: 7.0}  # to quantise: on noise, on images
 
 
-def seconds_of(group: Group, grid: "Grid") -> float:
+def seconds_of(group: Group, how: How, macs: int, *, ready_s: float | None = None) -> float:
     """Seconds to measure a group: start, set-up and warm-up of every network, and the rounds that its budget gives.
 
     Right within a factor of three on a machine that does nothing else: enough to tell minutes from hours.
+
+    Args:
+        group: what is to be measured.
+        how: how.
+        macs: multiply-adds of one round: of all its networks for one image of 224 x 224 pixels.
+        ready_s: to make one network ready; None for what the runtime usually takes.
     """
-    if find_runtime(group.runtime).missing():
+    if group.missing():
         return 0.0
     first = group.cells[0]
+    runtime = first.runtime
     height, width = sides(first.size)
-    macs = sum(_macs(cell.model) for cell in group.cells) * first.batch * height * width / 224**2
-    round_s = macs / _macs_a_second(grid.threads or torch.get_num_threads())
-    if group.runtime == "openvino-throughput":
-        round_s *= WAVES * (grid.threads or torch.get_num_threads())
-    rounds = grid.rounds or find_protocol(grid.protocol).rounds
+    round_s = macs * first.batch * height * width / 224**2 / _macs_a_second(how.threads or torch.get_num_threads())
+    if runtime == "openvino-throughput":
+        round_s *= WAVES * (how.threads or torch.get_num_threads())
+    rounds = how.rounds or find_protocol(how.protocol).rounds
     by_budget = min(max(BUDGET_S, FEWEST_ROUNDS * round_s), MOST_ROUNDS * round_s)
-    setup = next((s for name, s in reversed(SETUP_S.items()) if group.runtime.startswith(name)), 5.0)
+    setup = ready_s or next((s for name, s in reversed(SETUP_S.items()) if runtime.startswith(name)), 5.0)
     if first.precision == "int8":
-        setup += INT8_S[grid.calibration is not None]
-    warm_up = find_protocol(grid.protocol).warm_up_s
+        setup += INT8_S[how.calibration is not None]
+    warm_up = find_protocol(how.protocol).warm_up_s
     return START_S + len(group.cells) * (setup + warm_up) + 3 * round_s + (rounds * round_s if rounds else by_budget)
-
-
-@functools.cache
-def _macs(model: str) -> int:
-    """Multiply-adds of the plain network for one image of 224 x 224 pixels: attention adds next to none."""
-    return cost(networks.backbone(model), (1, 3, 224, 224)).macs
 
 
 @functools.cache

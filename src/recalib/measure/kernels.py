@@ -1,7 +1,9 @@
 """The passes over the activation, each against a copy of the same map: what share of the bandwidth they reach."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,12 @@ from torch import Tensor
 from recalib.errors import WorkFailed
 from recalib.measure.statistics import ratio_interval
 from recalib.ops import passes
-from recalib.runtimes import Session, timer
+from recalib.runs.environment import code_version
+from recalib.runtimes import Session, Settings, find_protocol, timer
 from recalib.runtimes.cuda_graph import record
+from recalib.runtimes.machine import describe
 from recalib.runtimes.memory import free_memory
+from recalib.version import code_digest
 
 GPU_MAP, CPU_MAP = (256, 256, 56, 56), (8, 256, 56, 56)  # the largest tails of a ResNet-50
 LAYOUTS = {"channels_last": torch.channels_last, "NCHW": torch.contiguous_format}
@@ -167,3 +172,34 @@ def _check(
         error = float((found - exact).norm() / exact.norm())
         if not error < 1e-2:  # bfloat16 rounds by 2e-3
             raise WorkFailed(f"{name} of a map {tuple(x.shape)} differs by {error:.1e} from float64")
+
+
+def kernels_to_file(out: Path, device: torch.device, command: str = "", **how: Any) -> list[Kernel]:
+    """Measure the passes on a device and add them to a file of JSON lines, below lines for the run and the machine.
+
+    A layout is on the disk before the next begins, and one that fails is a line that says why.
+
+    Raises:
+        WorkFailed: where all of them fail.
+    """
+    precision = "bf16" if device.type == "cuda" else "fp32"
+    settings = Settings(precision, torch.get_num_threads(), device, find_protocol("clean"))
+    about = {"command": command, "code": code_digest(), "source": code_version()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    kernels: list[Kernel] = []
+    failure: Exception | None = None
+    with out.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in ({"run": about}, {"machine": describe(settings)}))
+        for layout in LAYOUTS:
+            try:
+                found = measure_kernels(device, layouts=[layout], **how)
+                lines = [kernel.to_dict() for kernel in found]
+                kernels += found
+            except Exception as error:  # of whatever kind: the other layout is still to be measured
+                failure, lines = error, [{"layout": layout, "failed": f"{type(error).__name__}: {error}"}]
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+            file.flush()
+            free_memory()
+    if not kernels:
+        raise WorkFailed(f"no pass could be measured: {failure}")
+    return kernels

@@ -1,8 +1,11 @@
-"""The networks that are compared: one backbone, once plain and once with every module."""
+"""The networks that are compared: one backbone, once plain and once with every module, made ready for a runtime."""
 
 import copy
+import functools
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,14 +14,26 @@ from torch import Tensor, nn
 from recalib.attention import create_attention
 from recalib.attention.catalogue import canonical_name
 from recalib.cost.count import Cost, cost
-from recalib.errors import RecalibError
-from recalib.measure.cells import BASELINE
+from recalib.deploy import deploy
+from recalib.errors import RecalibError, WorkFailed
+from recalib.measure.agreement import Judge, agreement, with_samples
+from recalib.measure.cells import BASELINE, Cell
+from recalib.measure.estimate import seconds_of
+from recalib.measure.session import Group, How, Prepare
+from recalib.measure.sizes import sides
 from recalib.models import CifarResNet, create_model
-from recalib.runtimes import Unsupported
+from recalib.runtimes import Runtime, Session, Settings, Unsupported, find_runtime
+from recalib.runtimes.memory import available_bytes
 from recalib.runtimes.samples import Samples
-from recalib.surgery import insert_, inspect_checkpoint, load_checkpoint
+from recalib.surgery import insert_, inspect_checkpoint, load_checkpoint, remove_
 
 DEPTHS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+# largest difference to float64 over the largest output; random ResNets, MobileNetV2 and EfficientNet differ by
+# 2e-6, 6e-3 and 4e-2 at most; where their attention is lost, by 6e-2 (AB) to 6
+# int8 on noise, calibrated on noise: 2e-2 at most; calibrated on images, more, and `agreement` tells how much
+TOLERANCE = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 1e-1, "int8": 0.5}
+WEIGHT_COPIES = 4  # the network, its deployed form, its export and what the runtime makes of it
+ACTIVATION_COPIES = 3  # of what the layer that moves most reads and writes: its block's other maps, a runtime's arena
 SPREAD = 0.2  # how far constant weights are moved: far enough to matter, near enough to keep activations in range
 
 
@@ -37,6 +52,7 @@ class Network:
         self._network = network
         self._reference: Tensor | None = None
         self._logits: Tensor | None = None
+        self._right: Tensor | None = None
         self._cost: Cost | None = None
 
     def made(self) -> nn.Module:
@@ -66,6 +82,12 @@ class Network:
                 self._logits = torch.cat([self.made()(images) for images in samples.images.split(8)])
         return self._logits
 
+    def right(self, judge: Judge) -> Tensor:
+        """Which images it classifies rightly in float32, computed once."""
+        if self._right is None:
+            self._right = judge.right(self.made())
+        return self._right
+
     def cost(self, input_size: tuple[int, ...], dtype: torch.dtype) -> Cost:
         """Its cost as inserted, counted once."""
         if self._cost is None:
@@ -89,26 +111,42 @@ def module_names(names: Iterable[str]) -> list[str]:
 
 
 def backbone(model: str, weights: Path | None = None) -> nn.Module:
-    """A network by name with the weights of a checkpoint, or with random ones fit for timing.
+    """A plain network by name with the weights of a checkpoint, or with random ones fit for timing.
 
     What a name leaves open the checkpoint decides: ``cifar_resnet20`` with weights that show shortcuts of option A is
-    ``cifar_resnet20_pad``.
+    ``cifar_resnet20_pad``. Attention that the checkpoint has is taken out, see `trained`.
 
     Raises:
         RecalibError: for an unknown model or a checkpoint that does not fit.
     """
+    if weights is not None:
+        network, module = trained(model, weights)
+        if module != BASELINE:
+            remove_(network)
+        return network
     with seeded():
         network = create_model(model)
-        if weights is not None:
-            shown = inspect_checkpoint(weights).architecture or ""
-            variant = isinstance(network, CifarResNet) and shown == f"cifar_{model.removeprefix('cifar_')}_pad"
-            return load_checkpoint(weights, model=create_model(shown) if variant else network).eval()
     perturb_(network)
     return network.eval()
 
 
+def trained(model: str, weights: Path) -> tuple[nn.Module, str]:
+    """A network as its checkpoint has it, and the name of the attention module that it has: `BASELINE` for none.
+
+    Raises:
+        RecalibError: for an unknown model or a checkpoint that does not fit.
+    """
+    shown = inspect_checkpoint(weights)
+    with seeded():
+        network = create_model(model)
+        variant = isinstance(network, CifarResNet) and shown.architecture == f"cifar_{model.removeprefix('cifar_')}_pad"
+        if variant and shown.architecture is not None:
+            network = create_model(shown.architecture)
+        return load_checkpoint(weights, model=network).eval(), shown.attention or BASELINE
+
+
 def network(backbones: Mapping[str, nn.Module], model: str, module: str) -> Network:
-    """A network to compare: a copy of a backbone, made if it is not among these, with a module inserted."""
+    """A network to compare: that of the backbones, or made if it is not among these, with a module inserted."""
     plain = backbones[model] if model in backbones else backbone(model)
     return Network(model, module, plain if module == BASELINE else _with_module(plain, module))
 
@@ -154,8 +192,124 @@ def cost_in(dtype: torch.dtype, network: nn.Module, input_size: tuple[int, ...])
     return cost(network if dtype == torch.float32 else copy.deepcopy(network).to(dtype), input_size)
 
 
+@functools.cache
+def macs(model: str) -> int:
+    """Multiply-adds of the plain network for one image of 224 x 224 pixels: attention adds next to none."""
+    return cost(backbone(model), (1, 3, 224, 224)).macs
+
+
+def twin(network: nn.Module) -> nn.Module:
+    """A copy with modules of its own that shares all tensors, so that it costs no memory."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+
+
+def form_of(network: nn.Module) -> str:
+    """A short name for what a network computes: the same for the same operations on weights of the same shapes."""
+    code = str(getattr(network, "fx_graph", "")) + str(network)
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in network.state_dict().items()]
+    return hashlib.sha256(f"{code}{shapes}".encode()).hexdigest()[:12]
+
+
+@dataclass
+class NetworkGroup(Group):
+    """Networks of a model in one runtime at one setting: plain and with every module, as inserted and deployed."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """Where they run."""
+        return find_runtime(self.cells[0].runtime)
+
+    def missing(self) -> str | None:
+        """What the runtime lacks on this machine."""
+        return self.runtime.missing()
+
+    def preparing(self, how: How) -> Prepare:
+        """Networks are made when they are asked for and share what they have in common."""
+        runtime, first = self.runtime, self.cells[0]
+        runtime.require()
+        backbones = {first.model: backbone(first.model, how.weights)}
+        whole, has = trained(first.model, how.weights) if how.weights else (None, "")
+        settings = with_samples(
+            how.settings(first.precision), backbones[first.model], first.model, sides(first.size),
+            how.calibration, how.weights,
+        )  # fmt: skip
+        size = sides(first.size)
+        judge = (
+            Judge(backbones[first.model], first.model, size, how.weights, how.data, how.images) if how.data else None
+        )
+
+        @functools.cache
+        def made(model: str, module: str) -> Network:
+            if model not in backbones:
+                backbones[model] = backbone(model)
+            if whole is not None and (model, module) == (first.model, has):
+                return Network(model, module, whole)
+            return network(backbones, model, module)
+
+        def prepare(cell: Cell) -> Session:
+            # others have a module that nobody trained: their accuracy would tell nothing
+            judged = judge if (cell.model, cell.module) == (first.model, has) else None
+            return _prepared(cell, made(cell.model, cell.module), runtime, settings, judged)
+
+        return prepare
+
+    def seconds(self, how: How) -> float:
+        """By its multiply-adds, see `recalib.measure.estimate`."""
+        return seconds_of(self, how, sum(macs(cell.model) for cell in self.cells))
+
+
+def _prepared(cell: Cell, made: Network, runtime: Runtime, settings: Settings, judge: Judge | None) -> Session:
+    network = made.made()
+    shape = (cell.batch, 3, *sides(cell.size))
+    counted = made.cost(shape, settings.dtype)
+    _check_memory(counted, settings)
+    if cell.deployed:
+        # where PyTorch will run it, as its forms depend on the device
+        place = settings.device if runtime.target == "eager" else torch.device("cpu")
+        with seeded():
+            network = deploy(copy.deepcopy(network).to(place), shape, target=runtime.target).cpu()  # type: ignore[arg-type]
+        counted = cost_in(settings.dtype, network, shape)
+    cell.form = form_of(network)
+    cell.params, cell.macs = counted.params, counted.macs
+    cell.bytes_moved = None if settings.precision == "int8" else counted.bytes_moved  # what is int8 the runtime decides
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    # of a twin, since what is exported stays in memory for as long as the exported module lives
+    session = runtime.prepare(twin(network), images, settings)
+    _check_output(session.output(), made, images, TOLERANCE[settings.precision])
+    cell.setup_s, cell.device, cell.layout = session.setup_s, session.device, session.layout
+    cell.in_flight = session.in_flight
+    if settings.samples is not None:
+        cell.agreement = agreement(session, settings.samples, made.logits(settings.samples), cell.batch)
+    if judge is not None:
+        cell.accuracy = judge.accuracy(session, cell.batch, made.right(judge))
+    return session
+
+
+def _check_memory(counted: Cost, settings: Settings) -> None:
+    """Refuse what would have the process killed: systems promise memory that they do not have."""
+    largest = max(module.own.bytes_moved for module in counted.modules.values())
+    weights = counted.params * settings.dtype.itemsize
+    needed = WEIGHT_COPIES * weights + ACTIVATION_COPIES * largest
+    for device in {torch.device("cpu"), settings.device}:
+        left = available_bytes(device)
+        if left is not None and needed > left:
+            raise MemoryError(f"needs about {needed / 2**30:.1f} GiB on {device.type}, {left / 2**30:.1f} GiB are left")
+
+
+def _check_output(output: Tensor, network: Network, images: Tensor, tolerance: float) -> None:
+    """Compare the first and last image's output with the plain network's in float64: a wrong answer has no latency."""
+    ends = [0, -1] if len(images) > 1 else [0]
+    expected = network.reference(images[ends])
+    if output.shape[1:] != expected.shape[1:] or len(output) != len(images):
+        raise WorkFailed(f"wrong output: its shape is {tuple(output.shape)}")
+    error = float((output[ends].double() - expected).abs().max() / expected.abs().max())
+    if not error <= tolerance:
+        raise WorkFailed(f"wrong output: it differs by {error:.1e} of the largest value from float64")
+
+
 def _with_module(network: nn.Module, module: str) -> nn.Module | RecalibError:
-    attentive = copy.deepcopy(network)
+    attentive = twin(network)
     before = {id(parameter) for parameter in attentive.parameters()}
     try:
         with seeded():

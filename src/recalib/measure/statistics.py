@@ -4,12 +4,13 @@ Cells carry it as ``overhead["distinguishable"]: bool``, corrected within (model
 a page shows grey is where it is False.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recalib.measure.cells import Latency
 from recalib.runtimes.protocol import Statistic
 from recalib.statistics import half_width
 
@@ -58,38 +59,38 @@ def ratio_interval(
     pairs = np.array([samples, baseline])  # (2, rounds)
     if len(processes) >= FEWEST_PROCESSES:
         return _of_processes(_log_ratios(pairs, statistic, processes))
-    drawn = np.random.default_rng(seed).integers(pairs.shape[1], size=(RESAMPLES, pairs.shape[1]))
-    low, high = np.quantile(_ratio(pairs[:, drawn], statistic), (0.025, 0.975))
+    low, high = np.quantile(_resampled(pairs, statistic, seed), (0.025, 0.975))
     return Interval(float(_ratio(pairs, statistic)), float(low), float(high))
 
 
-def processes_of(latency_ms: Mapping[str, Any]) -> list[int]:
-    """Rounds of each process of a cell's latency; files from before there were several have one."""
-    processes: list[int] = latency_ms.get("processes") or [len(latency_ms["samples"])]
-    return processes
-
-
-def ratio_of(latency_ms: Mapping[str, Any], baseline_ms: Mapping[str, Any]) -> Interval:
-    """Ratio of two cells' median latencies, of one run or of two: process by process, as many rounds as both have."""
-    sides = [np.split(ms["samples"], np.cumsum(processes_of(ms))[:-1]) for ms in (latency_ms, baseline_ms)]
+def paired(latency: Latency, baseline: Latency) -> tuple[list[float], list[float], list[int]]:
+    """Samples of two cells from the same rounds, process by process: as many as both have, and how many a process."""
+    sides = [np.split(np.array(one.samples), np.cumsum(one.processes)[:-1]) for one in (latency, baseline)]
     rounds = [min(map(len, parts)) for parts in zip(*sides, strict=False)]
     ours, theirs = (np.concatenate([part[:n] for part, n in zip(side, rounds, strict=False)]) for side in sides)
-    return ratio_interval(ours.tolist(), theirs.tolist(), processes=rounds)
+    return ours.tolist(), theirs.tolist(), rounds
+
+
+def ratio_of(latency: Latency, baseline: Latency, statistic: Statistic = np.median) -> Interval:
+    """Ratio of two cells' latencies, of one run or of two, with its 95 % interval; see `ratio_interval`."""
+    ours, theirs, rounds = paired(latency, baseline)
+    return ratio_interval(ours, theirs, statistic, rounds)
 
 
 def distinguishable(
-    pairs: Sequence[tuple[Sequence[float], Sequence[float]]], processes: Sequence[int] = ()
+    pairs: Sequence[tuple[Latency, Latency]], statistic: Statistic = np.median
 ) -> list[tuple[float, bool]]:
-    """Which pairs of latencies differ, when many are tested at once.
+    """Which networks take another time than their baseline, corrected for the number of them that are tested.
 
-    Each pair, of one process: the two-sided Wilcoxon signed-rank test of the logarithms' differences, round by round,
-    which assumes no distribution and lets what disturbs a whole round cancel; with five rounds nothing can be told
-    apart (p >= 0.0625). Of several processes: the t test that belongs to the interval. All of them: Benjamini and
-    Hochberg 1995, so that among those called different at most `FALSE_DISCOVERIES` are expected not to be.
+    Of one process: for medians Wilcoxon's signed-rank test of the logarithms' differences, round by round, which
+    assumes no distribution and lets what disturbs a whole round cancel; with five rounds nothing can be told apart
+    (p >= 0.0625). For any other statistic the bootstrap of `ratio_interval`, so that a p value is of what its interval
+    is of. Of several processes: the t test that belongs to the interval. All of them: Benjamini and Hochberg 1995, so
+    that among those called different at most `FALSE_DISCOVERIES` are expected not to be.
 
     Args:
-        pairs: latencies of a network and of its baseline in the same rounds, all of one interleaved run.
-        processes: as `ratio_interval` takes them.
+        pairs: latencies of a network and of its baseline, all of one interleaved run.
+        statistic: what is compared, as in `ratio_interval`.
 
     Returns:
         For each pair the adjusted p value and whether it is small enough.
@@ -98,24 +99,37 @@ def distinguishable(
 
     if not pairs:
         return []
-    adjusted = false_discovery_control([_p_value(np.array(pair), processes) for pair in pairs], method="bh")
-    return [(float(p), bool(p <= FALSE_DISCOVERIES)) for p in adjusted]
+    found = []
+    for network, baseline in pairs:
+        ours, theirs, rounds = paired(network, baseline)
+        found.append(_p_value(np.array([ours, theirs]), statistic, rounds))
+    return [(float(p), bool(p <= FALSE_DISCOVERIES)) for p in false_discovery_control(found, method="bh")]
 
 
-def _p_value(pair: NDArray[np.float64], processes: Sequence[int]) -> float:
+def _p_value(pair: NDArray[np.float64], statistic: Statistic, processes: Sequence[int]) -> float:
     from scipy.stats import ttest_1samp, wilcoxon
 
     if not (pair[0] != pair[1]).any():
         return 1.0
     if len(processes) >= FEWEST_PROCESSES:
-        return float(ttest_1samp(_log_ratios(pair, np.median, processes), 0.0).pvalue)
-    return float(wilcoxon(np.log(pair[0]) - np.log(pair[1])).pvalue)
+        return float(ttest_1samp(_log_ratios(pair, statistic, processes), 0.0).pvalue)
+    if statistic is np.median:
+        return float(wilcoxon(np.log(pair[0]) - np.log(pair[1])).pvalue)
+    ratios = _resampled(pair, statistic)
+    tail = min(np.count_nonzero(ratios <= 1), np.count_nonzero(ratios >= 1))
+    return min(1.0, 2 * (tail + 1) / (RESAMPLES + 1))  # never 0: resamples are no proof
 
 
 def _log_ratios(pairs: NDArray[np.float64], statistic: Statistic, processes: Sequence[int]) -> NDArray[np.float64]:
     """One for each process."""
     parts = np.split(pairs, np.cumsum(processes)[:-1], axis=1)
     return np.log([_ratio(part, statistic) for part in parts])
+
+
+def _resampled(pairs: NDArray[np.float64], statistic: Statistic, seed: int = 0) -> NDArray[np.float64]:
+    """The ratio of each of many sets of rounds, drawn with replacement."""
+    drawn = np.random.default_rng(seed).integers(pairs.shape[1], size=(RESAMPLES, pairs.shape[1]))
+    return _ratio(pairs[:, drawn], statistic)
 
 
 def _of_processes(logs: NDArray[np.float64]) -> Interval:

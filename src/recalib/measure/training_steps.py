@@ -3,22 +3,25 @@
 import copy
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recalib.measure import networks
 from recalib.measure.cells import BASELINE, Cell
-from recalib.measure.group import Candidate, Progress, conclude
+from recalib.measure.estimate import seconds_of
 from recalib.measure.networks import Network
+from recalib.measure.session import Group, How, Prepare
 from recalib.measure.sizes import sides
-from recalib.measure.targets import TRAINING
-from recalib.runtimes import Session, Settings, timer
+from recalib.runtimes import Session, Settings
 from recalib.runtimes.compile import with_own_code
-from recalib.runtimes.memory import free_memory, is_out_of_memory
 from recalib.surgery import fuse_
 
+TRAINING = "training"
+READY_S = 20.0  # to get one ResNet-50 ready, compiled or not, on two cores
 COMPILED = f"{TRAINING}, compiled"
 FORMS = (f"{TRAINING}, eager", COMPILED)
 
@@ -83,65 +86,41 @@ def training_cells(model: str, modules: Sequence[str], **how: Any) -> list[Cell]
     ]
 
 
-def measure_training(
-    cells: Sequence[Cell],
-    made: Callable[[str, str], Network],
-    settings: Settings,
-    rounds: int | None,
-    progress: Progress,
-) -> list[Cell]:
-    """Steps of all networks in turn; what fails gets its status, and the others go on.
+@dataclass
+class TrainingGroup(Group):
+    """Training steps of a network, plain and with every module, eager and compiled."""
 
-    Args:
-        cells: see `training_cells`; where ``deployed`` stands for tails that are fused.
-        made: the network of a model and module.
-        settings: how to run.
-        rounds: samples a cell; None for what fits a time budget.
-        progress: told of every step.
-    """
-    candidates = [Candidate(cell, made(cell.model, cell.module)) for cell in cells]
-    for done, candidate in enumerate(candidates):
-        progress(f"{candidate.cell.model}: {candidate.cell.runtime}, {candidate.cell.module}", done, len(candidates))
-        try:
-            candidate.session = _prepared(candidate, settings)
-        except Exception as error:  # of whatever kind: the other networks are still to be measured
-            _record(candidate.cell, error)
-        if candidate.session is None:
-            free_memory()
-    ready = [one for one in candidates if one.session is not None]
-    sessions = [one.session for one in ready if one.session is not None]
-    try:
-        for done, samples in enumerate(timer.interleave(sessions, rounds) if sessions else (), start=1):
-            for one, sample in zip(ready, samples, strict=True):
-                one.samples.append(sample)
-            progress(f"{cells[0].model}: {TRAINING} steps, timing", done, rounds or 0)
-    except Exception as error:  # after every one of them has run a step: nobody knows whose fault it is
-        for one in ready:
-            _record(one.cell, error)
-            one.samples.clear()
-    return conclude(candidates, settings.protocol)
+    @property
+    def what(self) -> str:
+        """What is being measured, for a progress bar."""
+        return f"{self.cells[0].model}: {TRAINING} steps"
+
+    def preparing(self, how: How) -> Prepare:
+        """Networks are made when they are asked for."""
+        first = self.cells[0]
+        settings, backbones = how.settings(first.precision), {first.model: networks.backbone(first.model)}
+        return lambda cell: _prepared(cell, networks.network(backbones, cell.model, cell.module), settings)
+
+    def seconds(self, how: How) -> float:
+        """By its multiply-adds: a step takes about three times as long as a forward pass."""
+        return seconds_of(self, how, 3 * sum(networks.macs(cell.model) for cell in self.cells), ready_s=READY_S)
 
 
-def _record(cell: Cell, error: Exception) -> None:
-    cell.status = "oom" if is_out_of_memory(error) else "failed"
-    cell.message = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-
-
-def _prepared(candidate: Candidate, settings: Settings) -> Session:
-    cell = candidate.cell
+def _prepared(cell: Cell, made: Network, settings: Settings) -> Session:
     images = torch.randn((cell.batch, 3, *sides(cell.size)), generator=torch.Generator().manual_seed(1))
     start, held = time.perf_counter(), _held(settings.device)
-    session = TrainingSession(
-        candidate.network.made(), images, settings, compiled=cell.runtime == COMPILED, fused=cell.deployed
-    )
+    network = made.made()
+    cell.form = networks.form_of(network)
+    session = TrainingSession(network, images, settings, compiled=cell.runtime == COMPILED, fused=cell.deployed)
     session.run()
     if not bool(session.output().isfinite()):
         raise FloatingPointError("the loss is not finite")
     cell.setup_s = time.perf_counter() - start
     cell.device, cell.layout = session.device, session.layout
     _held(settings.device)  # the peak is counted from here: compiling may have needed more
-    timer.warm_up(session, settings.protocol.warm_up_s)
     if session.asynchronous:
+        session.run()
+        torch.cuda.synchronize()
         cell.message = f"peak memory {(torch.cuda.max_memory_allocated(settings.device) - held) / 2**30:.3f} GiB"
     return session
 

@@ -6,12 +6,12 @@ from itertools import groupby
 from typing import Any
 
 from recalib.errors import RecalibError, unknown
-from recalib.measure.cells import BASELINE
+from recalib.measure.cells import BASELINE, Cell, fastest_forms
 from recalib.report.curves import curves
 from recalib.report.marks import Mark, marks
-from recalib.report.rows import SETTING, Cell, facets_text, setting_of, varying, worth_naming
+from recalib.report.rows import SETTING, facets_text, setting_of, varying, worth_naming
 from recalib.report.scatter import scatter
-from recalib.report.series import by_depth, fastest_forms, images, overheads, side
+from recalib.report.series import by_depth, images, overheads, side
 from recalib.report.tradeoff import depth_points, module_points
 
 _DIFFERENCE = "overhead over the plain network, %"
@@ -76,10 +76,10 @@ def _costs(cells: Sequence[Cell]) -> list[Panel]:
     panels = []
     for facets, group in _groups(cells, ("resolution",)):
         # what a network costs on paper is that of its form as inserted: deploy folds norms away
-        inserted = [cell for cell in group if not cell["deployed"]] or group
-        first = list({(cell["model"], cell["module"]): cell for cell in inserted}.values())
-        macs = by_depth(first, lambda c: c["macs"] and c["macs"] / c["batch"] / 1e9, "GMACs an image")
-        params = by_depth(first, lambda c: c["params"] and c["params"] / 1e6, "M parameters")
+        inserted = [cell for cell in group if not cell.deployed] or group
+        first = list({(cell.model, cell.module): cell for cell in inserted}.values())
+        macs = by_depth(first, lambda c: c.macs and c.macs / c.batch / 1e9, "GMACs an image")
+        params = by_depth(first, lambda c: c.params and c.params / 1e6, "M parameters")
         for spots, y in ((macs, "GMACs an image"), (params, "parameters, M")):
             if spots:
                 panels.append(Panel(f"{y}, {facets['resolution']} px", curves(spots, _look(cells), "", y), facets))
@@ -89,7 +89,7 @@ def _costs(cells: Sequence[Cell]) -> list[Panel]:
 def _times(cells: Sequence[Cell]) -> list[Panel]:
     panels = []
     for facets, group in _groups(fastest_forms(cells), ("runtime", *SETTING)):
-        spots = by_depth(group, lambda c: c["latency_ms"]["median"], "ms")
+        spots = by_depth(group, lambda c: c.latency_ms.median if c.latency_ms else None, "ms")
         svg = curves(spots, _look(cells), "", "median latency, ms")
         panels.append(Panel(_title(facets, cells), svg, facets))
     return panels
@@ -98,7 +98,7 @@ def _times(cells: Sequence[Cell]) -> list[Panel]:
 def _tradeoffs(cells: Sequence[Cell]) -> list[Panel]:
     panels, look = [], _look(cells)
     for facets, group in _groups(cells, ("runtime", *SETTING)):
-        models = dict.fromkeys(cell["model"] for cell in group)
+        models = dict.fromkeys(cell.model for cell in group)
         pictures = [(model, _DIFFERENCE, module_points(group, model, facets["runtime"], look)) for model in models]
         pictures.append(("all networks", "median latency, ms", depth_points(group, facets["runtime"], look)))
         for model, x, points in pictures:
@@ -118,7 +118,7 @@ def _by_batch(cells: Sequence[Cell]) -> list[Panel]:
 def _overheads(cells: Sequence[Cell], fixed: str, along: Callable[[Cell], float], x_title: str) -> list[Panel]:
     panels = []
     for facets, group in _groups(fastest_forms(cells), ("runtime", "precision", fixed, "protocol", "machine")):
-        for model in dict.fromkeys(cell["model"] for cell in group):
+        for model in dict.fromkeys(cell.model for cell in group):
             spots = overheads(group, model, along)
             if len({spot.x for spot in spots if not spot.reference}) > 1:
                 svg = curves(spots, _look(cells), x_title, _DIFFERENCE, log=True)
@@ -128,7 +128,7 @@ def _overheads(cells: Sequence[Cell], fixed: str, along: Callable[[Cell], float]
 
 FIGURES = {
     "2": Figure("What networks cost on paper", "Parameters and multiply-adds by depth.", _costs),
-    "3": Figure("Time by depth", "Median latency of each network, in its deployed form where measured.", _times),
+    "3": Figure("Time by depth", "Median latency of each network in its fastest form.", _times),
     "4": Figure(
         "Accuracy against time",
         "Accuracy is published, time is measured here. A faded module is behind another that gains as much and is "
@@ -153,7 +153,7 @@ NEEDED = {
 
 
 def _look(cells: Sequence[Cell]) -> dict[str, Mark]:
-    look = marks([BASELINE, *dict.fromkeys(cell["module"] for cell in cells)])
+    look = marks([BASELINE, *dict.fromkeys(cell.module for cell in cells)])
     return look | {"plain": look[BASELINE]}
 
 
@@ -161,7 +161,7 @@ def _groups(cells: Sequence[Cell], names: tuple[str, ...]) -> list[tuple[dict[st
     """Cells that share some facets."""
 
     def value(cell: Cell, name: str) -> Any:
-        return (side(cell), setting_of(cell)[name]) if name == "resolution" else cell.get(name, "")
+        return (side(cell), setting_of(cell)[name]) if name == "resolution" else getattr(cell, name)
 
     def key(cell: Cell) -> tuple[Any, ...]:
         return tuple(value(cell, name) for name in names)

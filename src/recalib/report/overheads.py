@@ -5,8 +5,9 @@ from typing import Any
 
 from recalib.choose.advice import overhead_text
 from recalib.choose.published_times import Times
+from recalib.measure.cells import Cell, Overhead
 from recalib.report.marks import Mark
-from recalib.report.rows import Cell, Row, is_like_plain, is_reference, module_title, status_text
+from recalib.report.rows import Row, is_like_plain, is_reference, module_title, status_text
 from recalib.report.svg import alt, draw
 
 _GREY = Mark("var(--rule)", "")  # of what cannot be told from the plain network
@@ -16,7 +17,7 @@ _BAR, _WIDTH = 13, 230  # px: thickness of a bar, width of the plotting area
 
 def percent_domain(cells: Sequence[Cell]) -> tuple[float, float]:
     """An axis in percent that holds every interval, zero, and room for a number beyond the longest bar."""
-    ends = [100 * (cell["overhead"][end] - 1) for cell in cells if cell["overhead"] for end in ("low", "high")]
+    ends = [100 * (end - 1) for cell in cells if cell.overhead for end in (cell.overhead.low, cell.overhead.high)]
     low, high = min([0.0, *ends]), max([1.0, *ends])
     return low - 0.02 * (high - low), high + 0.2 * (high - low)
 
@@ -35,10 +36,10 @@ def overhead_bars(rows: Sequence[Row], look: dict[str, Mark], domain: tuple[floa
             if cell is None or is_reference(cell):
                 continue
             mark = _GREY if is_like_plain(cell) else look[row.module]
-            colour = mark.colour if cell["deployed"] else mark.faded
+            colour = mark.colour if cell.deployed else mark.faded
             base: dict[str, Any] = {"module": module_title(row.module), "state": state}
             base |= {"colour": colour, "fill": "var(--paper)" if is_like_plain(cell) else colour}
-            if cell["overhead"]:
+            if cell.overhead:
                 bars.append(base | _bar(row, state, cell))
             elif text := status_text(cell):
                 notes.append(base | {"end": 0.0, "text": text})
@@ -59,7 +60,9 @@ def overhead_bars(rows: Sequence[Row], look: dict[str, Mark], domain: tuple[floa
 
 
 def _bar(row: Row, state: str, cell: Cell) -> dict[str, Any]:
-    percent = {end: 100 * (cell["overhead"][end] - 1) for end in ("low", "ratio", "high")}
+    over = cell.overhead
+    assert over is not None
+    percent = {"low": 100 * (over.low - 1), "ratio": 100 * (over.ratio - 1), "high": 100 * (over.high - 1)}
     return {
         "end": percent["ratio"],
         "low": percent["low"],
@@ -72,8 +75,9 @@ def _bar(row: Row, state: str, cell: Cell) -> dict[str, Any]:
 
 
 def _text(cell: Cell) -> str:
-    text = overhead_text(cell["overhead"])
-    return text if cell["overhead"]["low"] < cell["overhead"]["high"] else text.partition(" [")[0]
+    assert cell.overhead is not None
+    text = overhead_text(cell.overhead)
+    return text if cell.overhead.low < cell.overhead.high else text.partition(" [")[0]
 
 
 def published_bars(times: Times, look: dict[str, Mark]) -> str:
@@ -81,9 +85,10 @@ def published_bars(times: Times, look: dict[str, Mark]) -> str:
     rows = []
     for module, ratio in times.overheads().items():
         if module in look:
-            overhead = {"ratio": ratio, "low": ratio, "high": ratio, "distinguishable": True}
-            cell = {"module": module, "deployed": False, "status": "ok", "overhead": overhead}
-            rows.append(Row("", f"{times.framework}, {times.label}", {}, module, cell, None))
+            overhead = Overhead(ratio, ratio, ratio, distinguishable=True)
+            where = f"{times.framework}, {times.label}"
+            cell = Cell(model="", module=module, runtime=where, deployed=False, overhead=overhead)
+            rows.append(Row("", where, {}, module, cell, None))
     return overhead_bars(rows, look, percent_domain([row.network for row in rows]))
 
 

@@ -11,16 +11,14 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from recalib.choose.advice import runtimes
 from recalib.choose.published_times import times
-from recalib.measure.cells import BASELINE
-from recalib.measure.statistics import processes_of
+from recalib.choose.rules import runtimes
+from recalib.measure.cells import BASELINE, Cell
 from recalib.report.figures import FIGURES, Panel
 from recalib.report.marks import Mark, marks
 from recalib.report.overheads import overhead_bars, percent_domain, published_bars
 from recalib.report.rows import (
     SETTING,
-    Cell,
     Row,
     costs,
     counted,
@@ -103,14 +101,14 @@ def render(template: str, **content: Any) -> str:
 
 def _content(cells: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any]:
     every = rows(cells)
-    networks = list(dict.fromkeys(cell["model"] for cell in cells if cell["module"] != BASELINE))
-    look = marks([BASELINE, *(cell["module"] for cell in cells)])
+    networks = list(dict.fromkeys(cell.model for cell in cells if cell.module != BASELINE))
+    look = marks([BASELINE, *(cell.module for cell in cells)])
     main, vary = main_setting(cells), varying(cells)
     preferred = setting_of(main[0]) if main else {}
     tradeoffs = _tradeoffs(cells, networks, look)
     overheads = [group for model in networks if (group := _overheads(model, every, look))["panels"]]
     timed = [one for model in networks for one in times(model)]
-    setup = any(cell.get("setup_s") is not None for cell in cells)
+    setup = any(cell.setup_s is not None for cell in cells)
     is_grid = bool(vary) or len(networks) > 1
     table = [_table_row(row, look[row.module], vary) for row in every]
     return {
@@ -200,7 +198,7 @@ def _numbers(text: str) -> list[int]:
 
 def _by_speed(cells: Sequence[Cell]) -> list[str]:
     """Every runtime that measured a plain network, those fastest for the first network first."""
-    models = dict.fromkeys(cell["model"] for cell in cells)
+    models = dict.fromkeys(cell.model for cell in cells)
     return list(dict.fromkeys(name for model in models for name in runtimes(cells, model)))
 
 
@@ -243,7 +241,7 @@ def _overheads(model: str, every: Sequence[Row], look: dict[str, Mark]) -> dict[
 
 def _table_row(row: Row, mark: Mark, vary: Sequence[str]) -> dict[str, Any]:
     raw = counted(row.network)
-    waits = [cell["setup_s"] for cell in (row.before, row.after) if cell and cell.get("setup_s") is not None]
+    waits = [cell.setup_s for cell in (row.before, row.after) if cell and cell.setup_s is not None]
     return {
         "model": row.model,
         "runtime": row.runtime,
@@ -262,10 +260,10 @@ def _time(cell: Cell | None) -> dict[str, Any]:
     text, _, interval = overhead_cell(cell).partition(" ")
     return {
         "text": median_text(cell),
-        "ms": cell["latency_ms"]["median"] if cell and cell["latency_ms"] else "",
+        "ms": cell.latency_ms.median if cell and cell.latency_ms else "",
         "overhead": status or text,
         "interval": interval,
-        "ratio": cell["overhead"]["ratio"] if cell and cell["overhead"] else "",
+        "ratio": cell.overhead.ratio if cell and cell.overhead else "",
         "bad": bool(status),
         "same": is_like_plain(cell),
     }
@@ -276,21 +274,21 @@ def _problems(cells: Sequence[Cell], vary: Sequence[str]) -> list[tuple[str, lis
     found: dict[str, list[str]] = {}
     for cell in cells:
         named = facets_text({name: setting_of(cell)[name] for name in vary})
-        words = cell["model"], cell["module"], cell["runtime"], named, _STATES[bool(cell["deployed"])]
+        words = cell.model, cell.module, cell.runtime, named, _STATES[bool(cell.deployed)]
         where = ", ".join(filter(None, words))
-        for warning in cell.get("warnings") or ():
+        for warning in cell.warnings:
             kind, _, detail = warning.partition(": ")
             found.setdefault(kind, []).append(f"{where}: {detail}" if detail else where)
         if status := status_text(cell):
-            found.setdefault(": ".join(filter(None, (status, cell.get("message")))), []).append(where)
-        if cell.get("complete") is False:
+            found.setdefault(": ".join(filter(None, (status, cell.message))), []).append(where)
+        if cell.complete is False:
             found.setdefault("incomplete: interrupted before its last round", []).append(where)
     return list(found.items())
 
 
 def _processes(cells: Sequence[Cell]) -> str:
     """How many processes measured the cells, which decides what their intervals hold."""
-    counts = Counter(len(processes_of(cell["latency_ms"])) for cell in cells if cell["latency_ms"])
+    counts = Counter(len(cell.processes) for cell in cells if cell.latency_ms)
     if len(counts) == 1:
         return f"Every cell was measured by {_of(*counts)}."
     words = [f"{number} cells by {_of(processes)}" for processes, number in sorted(counts.items(), reverse=True)]

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from recalib.choose.advice import overhead_text
-from recalib.measure.cells import BASELINE
+from recalib.measure.cells import BASELINE, Cell
 
-Cell = dict[str, Any]
 SETTING = ("precision", "resolution", "batch", "protocol", "machine")
 _QUIET = ("protocol", "machine")  # named only where there are several
 
@@ -35,15 +33,17 @@ class Row:
     @property
     def network(self) -> Cell:
         """The cell whose parameters, MACs and bytes describe the row: as inserted, where that was asked for."""
-        return self.before or self.after or {}
+        found = self.before or self.after
+        assert found is not None
+        return found
 
 
 def rows(cells: Sequence[Cell]) -> list[Row]:
     """Pair the cells of each (model, runtime, setting, module); by model and runtime, each by setting."""
     pairs: dict[tuple[str, str, tuple[str, ...], str], dict[bool, Cell]] = {}
     for cell in cells:
-        key = cell["model"], cell["runtime"], tuple(setting_of(cell).values()), cell["module"]
-        pairs.setdefault(key, {})[bool(cell["deployed"])] = cell
+        key = cell.model, cell.runtime, tuple(setting_of(cell).values()), cell.module
+        pairs.setdefault(key, {})[bool(cell.deployed)] = cell
     groups = list(dict.fromkeys(key[:2] for key in pairs))
     settings = list(dict.fromkeys(key[2] for key in pairs))
     ordered = sorted(pairs.items(), key=lambda item: (groups.index(item[0][:2]), settings.index(item[0][2])))
@@ -55,13 +55,13 @@ def rows(cells: Sequence[Cell]) -> list[Row]:
 
 def setting_of(cell: Cell) -> dict[str, str]:
     """How and where a cell was measured, as people read and choose it."""
-    values = cell["precision"], size_text(cell), str(cell["batch"]), cell.get("protocol", ""), cell.get("machine", "")
+    values = cell.precision, size_text(cell), str(cell.batch), cell.protocol, cell.machine
     return dict(zip(SETTING, values, strict=True))
 
 
 def facets_of(cell: Cell) -> dict[str, str]:
     """Everything by which a reader can choose cells, but the module."""
-    return {"network": cell["model"], "runtime": cell["runtime"], **setting_of(cell)}
+    return {"network": cell.model, "runtime": cell.runtime, **setting_of(cell)}
 
 
 def facets_text(facets: Mapping[str, str]) -> str:
@@ -83,23 +83,22 @@ def worth_naming(facets: Mapping[str, str], vary: Sequence[str]) -> dict[str, st
 
 def size_text(cell: Cell) -> str:
     """Such as ``224`` or ``320x192`` (height, width)."""
-    return str(cell["size"]) if isinstance(cell["size"], int) else "x".join(map(str, cell["size"]))
+    return str(cell.size) if isinstance(cell.size, int) else "x".join(map(str, cell.size))
 
 
 def setting_text(cell: Cell) -> str:
     """Such as ``224 px, batch 1, fp32``."""
-    return f"{size_text(cell)} px, batch {cell['batch']}, {cell['precision']}"
+    return f"{size_text(cell)} px, batch {cell.batch}, {cell.precision}"
 
 
 def is_distinguishable(cell: Cell) -> bool:
     """Whether an overhead differs from none: as the cell says, or where its interval does not hold 1."""
-    overhead = cell["overhead"]
-    return bool(overhead.get("distinguishable", not overhead["low"] <= 1 <= overhead["high"]))
+    return cell.overhead is not None and bool(cell.overhead.distinguishable)
 
 
 def is_like_plain(cell: Cell | None) -> bool:
     """Whether a cell was measured against another one and cannot be told from it."""
-    return cell is not None and bool(cell["overhead"]) and not is_reference(cell) and not is_distinguishable(cell)
+    return cell is not None and bool(cell.overhead) and not is_reference(cell) and not is_distinguishable(cell)
 
 
 def module_title(module: str) -> str:
@@ -109,31 +108,28 @@ def module_title(module: str) -> str:
 
 def status_text(cell: Cell | None) -> str:
     """Why a cell has no time, in a word or three; nothing where it has one."""
-    return "" if cell is None or cell["status"] == "ok" else cell["status"].replace("oom", "out of memory")
+    return "" if cell is None or cell.status == "ok" else cell.status.replace("oom", "out of memory")
 
 
 def median_text(cell: Cell | None) -> str:
     """Median latency in ms to three digits or more, or nothing where it was not measured."""
-    if cell is None or not cell["latency_ms"]:
+    if cell is None or not cell.latency_ms:
         return ""
-    value = cell["latency_ms"]["median"]
+    value = cell.latency_ms.median
     return f"{value:.{3 if value < 1 else 2 if value < 100 else 1}f}"
 
 
 def overhead_cell(cell: Cell | None) -> str:
     """Overhead and interval of a cell in percent, for a column whose heading says so."""
-    if cell is None or not cell["overhead"]:
+    if cell is None or not cell.overhead:
         return ""
-    return "reference" if is_reference(cell) else overhead_text(cell["overhead"]).replace(" %", "")
+    return "reference" if is_reference(cell) else overhead_text(cell.overhead).replace(" %", "")
 
 
 def is_reference(cell: Cell) -> bool:
     """Whether this is the plain network in its fastest form, to which overheads refer."""
-    return (
-        cell["module"] == BASELINE
-        and cell["overhead"] is not None
-        and cell["overhead"]["low"] == cell["overhead"]["high"] == 1.0
-    )
+    over = cell.overhead
+    return cell.module == BASELINE and over is not None and over.low == over.high == 1.0
 
 
 def setting(cells: Sequence[Cell]) -> str:
@@ -150,8 +146,8 @@ def counted(cell: Cell) -> tuple[int | None, int | None, int | None]:
     Bytes of int8 are not: which layers a runtime quantises and fuses PyTorch's graph does not tell, and older files
     have float32's there.
     """
-    moved = None if cell.get("precision") == "int8" else cell.get("bytes_moved")
-    return cell.get("params"), cell.get("macs"), moved
+    moved = None if cell.precision == "int8" else cell.bytes_moved
+    return cell.params, cell.macs, moved
 
 
 def costs(row: Row) -> tuple[str, str, str]:

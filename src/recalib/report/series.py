@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recalib.choose import published
 from recalib.choose.advice import overhead_text
-from recalib.measure.cells import BASELINE
+from recalib.choose.rules import deeper, plain
+from recalib.measure.cells import BASELINE, Cell
 from recalib.measure.statistics import ratio_of
-from recalib.report.rows import Cell, facets_of, is_distinguishable, median_text, module_title, setting_text
+from recalib.report.rows import is_distinguishable, median_text, module_title, setting_text
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,14 @@ class Spot:
     reference: bool = False
 
 
-def fastest_forms(cells: Sequence[Cell]) -> list[Cell]:
-    """One "ok" cell of each network and setting: deployed where that was measured."""
-    chosen: dict[tuple[Any, ...], Cell] = {}
-    for cell in cells:
-        key = (cell["module"], *facets_of(cell).values())
-        if cell["status"] == "ok" and (key not in chosen or cell["deployed"]):
-            chosen[key] = cell
-    return list(chosen.values())
-
-
 def by_depth(cells: Sequence[Cell], value: Callable[[Cell], float | None], unit: str) -> list[Spot]:
     """A value of every network, one curve a module; networks stand in the order of their plain form's MACs."""
-    order = sorted(cells, key=lambda cell: (cell["macs"] or 0, cell["model"]))
+    order = sorted(cells, key=lambda cell: (cell.macs or 0, cell.model))
     spots = []
     for cell in order:
         if (y := value(cell)) is not None:
             title = f"{_name(cell)}: {y:.4g} {unit}"
-            spots.append(Spot(module_title(cell["module"]), cell["model"], y, y, y, title))
+            spots.append(Spot(module_title(cell.module), cell.model, y, y, y, title))
     return spots
 
 
@@ -67,41 +57,43 @@ def overheads(cells: Sequence[Cell], model: str, along: Callable[[Cell], float])
     """
     spots = []
     for cell in sorted(cells, key=along):
-        if cell["model"] == model and cell["module"] != BASELINE and cell["overhead"]:
-            ratio, low, high = (100 * (cell["overhead"][end] - 1) for end in ("ratio", "low", "high"))
+        if cell.model == model and cell.module != BASELINE and cell.overhead:
+            ratio, low, high = (100 * (end - 1) for end in (cell.overhead.ratio, cell.overhead.low, cell.overhead.high))
             certain = is_distinguishable(cell)
-            title = f"{_name(cell)}, {setting_text(cell)}: {overhead_text(cell['overhead'])}, {median_text(cell)} ms"
+            title = f"{_name(cell)}, {setting_text(cell)}: {overhead_text(cell.overhead)}, {median_text(cell)} ms"
             title += "" if certain else ", not distinguishable from none"
-            spots.append(Spot(cell["module"], along(cell), ratio, low, high, title, certain))
+            spots.append(Spot(cell.module, along(cell), ratio, low, high, title, certain))
     return spots + _deeper(cells, model, along)
 
 
 def side(cell: Cell) -> float:
     """Side in pixels of a square image, or of a square of the same area."""
-    size = cell["size"]
+    size = cell.size
     return float(size if isinstance(size, int) else (size[0] * size[1]) ** 0.5)
 
 
 def images(cell: Cell) -> float:
     """Images in one forward pass."""
-    return float(cell["batch"])
+    return float(cell.batch)
 
 
 def _deeper(cells: Sequence[Cell], model: str, along: Callable[[Cell], float]) -> list[Spot]:
-    name = published.deeper(model)
-    plain = {(cell["model"], along(cell)): cell for cell in cells if cell["module"] == BASELINE}
     spots = []
-    for (other, x), cell in sorted(plain.items()):
-        if name is None or published.network_name(other) != name or (model, x) not in plain:
-            continue
-        interval = ratio_of(cell["latency_ms"], plain[model, x]["latency_ms"])
-        y, low, high = (100 * (end - 1) for end in interval)
-        title = f"plain {other}, {setting_text(cell)}: {overhead_text(interval._asdict())} over plain {model}"
-        spots.append(Spot(f"plain {other}", x, y, low, high, title, reference=True))
+    for x in sorted({along(cell) for cell in cells}):
+        there = [cell for cell in cells if along(cell) == x]
+        for runtime in dict.fromkeys(cell.runtime for cell in there):
+            here, next_one = plain(there, model, runtime), deeper(there, model, runtime)
+            if here is None or next_one is None or here.latency_ms is None or next_one.latency_ms is None:
+                continue
+            interval = ratio_of(next_one.latency_ms, here.latency_ms)
+            y, low, high = (100 * (end - 1) for end in interval)
+            name = f"plain {next_one.model}"
+            title = f"{name}, {setting_text(next_one)}: {overhead_text(interval)} over plain {model}"
+            spots.append(Spot(name, x, y, low, high, title, reference=True))
     return spots
 
 
 def _name(cell: Cell) -> str:
-    return f"{module_title(cell['module'])} {cell['model']}" if cell["module"] == BASELINE else (
-        f"{cell['module']} in {cell['model']}"
+    return f"{module_title(cell.module)} {cell.model}" if cell.module == BASELINE else (
+        f"{cell.module} in {cell.model}"
     )  # fmt: skip

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from recalib.choose import published
 from recalib.choose.advice import overhead_text
+from recalib.measure.cells import Cell, fastest_forms
 from recalib.report.rows import (
-    Cell,
     facets_of,
     facets_text,
     is_like_plain,
@@ -17,7 +17,6 @@ from recalib.report.rows import (
     setting_text,
     varying,
 )
-from recalib.report.series import fastest_forms
 
 HEADINGS = ("network", "module", "setting", "runtime", "parameters, M", "GMACs an image", "published top-1 / top-5, %",
             "source", "ms", "overhead")  # fmt: skip
@@ -53,14 +52,14 @@ def table2(cells: Sequence[Cell]) -> str:
 
 def table2_rows(cells: Sequence[Cell]) -> list[Line]:
     """The rows of `table2`: costs are those of the network as inserted, times those of its fastest form."""
-    inserted = {(c["model"], c["module"], str(c["size"]), c["batch"]): c for c in cells if not c["deployed"]}
+    inserted = {(c.model, c.module, str(c.size), c.batch): c for c in cells if not c.deployed}
     lines, vary = [], [name for name in varying(cells) if name in ("protocol", "machine")]
     for cell in fastest_forms(cells):
-        counted = inserted.get((cell["model"], cell["module"], str(cell["size"]), cell["batch"]), cell)
+        counted = inserted.get((cell.model, cell.module, str(cell.size), cell.batch), cell)
         own = facets_text({name: setting_of(cell)[name] for name in vary})
         setting = ", ".join(filter(None, (setting_text(cell), own)))
-        words = [cell["model"], module_title(cell["module"]), setting, cell["runtime"]]
-        words += [_count(counted["params"], 1e6), _count(counted["macs"], 1e9 * cell["batch"])]
+        words = [cell.model, module_title(cell.module), setting, cell.runtime]
+        words += [_count(counted.params, 1e6), _count(counted.macs, 1e9 * cell.batch)]
         words += [*_accuracy(cells, cell), median_text(cell), _overhead(cell)]
         lines.append(Line(words, facets_of(cell), is_like_plain(cell)))
     return lines
@@ -72,15 +71,15 @@ def _count(value: int | None, unit: float) -> str:
 
 def _accuracy(cells: Sequence[Cell], cell: Cell) -> tuple[str, str]:
     """Top-1 and top-5 from the one source that has most of the network's modules."""
-    modules = dict.fromkeys(other["module"] for other in cells if other["model"] == cell["model"])
-    source = published.best_source(cell["model"], modules) or published.ladder()
-    known = published.accuracy(cell["model"], cell["module"], source)
+    modules = dict.fromkeys(other.module for other in cells if other.model == cell.model)
+    source = published.best_source(cell.model, modules) or published.ladder()
+    known = published.accuracy(cell.model, cell.module, source)
     if known is None:
         return "", ""
     return f"{known.top1:.2f} / {'' if known.top5 is None else f'{known.top5:.2f}'}", source.label
 
 
 def _overhead(cell: Cell) -> str:
-    if not cell["overhead"]:
+    if not cell.overhead:
         return ""
-    return "reference" if is_reference(cell) else overhead_text(cell["overhead"])
+    return "reference" if is_reference(cell) else overhead_text(cell.overhead)

@@ -8,8 +8,8 @@ from rich import box, get_console
 from rich.table import Table
 from rich.text import Text
 
+from recalib.measure.cells import Cell
 from recalib.report.rows import (
-    Cell,
     Row,
     costs,
     facets_text,

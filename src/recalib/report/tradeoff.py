@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from recalib.choose import published
-from recalib.choose.advice import overhead_text, pareto_front, plain_ms
+from recalib.choose.advice import overhead_text, pareto_front
 from recalib.choose.published import Source
-from recalib.measure.cells import BASELINE
+from recalib.choose.rules import plain_ms
+from recalib.measure.cells import BASELINE, Cell
 from recalib.measure.networks import DEPTHS
 from recalib.report.marks import Mark
-from recalib.report.rows import Cell
 from recalib.report.scatter import Point
 
 
@@ -31,8 +31,11 @@ def module_points(cells: Sequence[Cell], model: str, runtime: str, look: dict[st
     title = _title(f"plain {model}", ms, plain.top1, source)
     points = [Point("plain", (0.0, 0.0, 0.0), plain.top1, look[BASELINE], title)]
     for one in front + behind:
-        x, y = tuple(100 * (one.overhead[end] - 1) for end in ("ratio", "low", "high")), plain.top1 + one.gain
-        title = _title(f"{one.module} in {model}", ms * one.overhead["ratio"], y, source)
+        x, y = (
+            tuple(100 * (end - 1) for end in (one.overhead.ratio, one.overhead.low, one.overhead.high)),
+            plain.top1 + one.gain,
+        )
+        title = _title(f"{one.module} in {model}", ms * one.overhead.ratio, y, source)
         title += f", {one.gain:+.2f} points for {overhead_text(one.overhead)}"
         points.append(Point(one.module, x, y, look[one.module], title, (0.0, plain.top1), faded=one in behind))
     return points
@@ -47,7 +50,7 @@ def depth_points(cells: Sequence[Cell], runtime: str, look: dict[str, Mark]) -> 
         The points, or nothing where only one network with a published accuracy was measured.
     """
     points = []
-    for model in dict.fromkeys(cell["model"] for cell in cells):
+    for model in dict.fromkeys(cell.model for cell in cells):
         plain = plain_ms(cells, model, runtime)
         if plain is None:
             continue
@@ -64,7 +67,7 @@ def depth_points(cells: Sequence[Cell], runtime: str, look: dict[str, Mark]) -> 
 
 def sources(cells: Sequence[Cell], runtimes: Sequence[str]) -> list[Source]:
     """Whose accuracies these runtimes' modules show, and the ladder's."""
-    models = dict.fromkeys(cell["model"] for cell in cells)
+    models = dict.fromkeys(cell.model for cell in cells)
     fronts = [pareto_front(cells, model, runtime)[0] for model in models for runtime in runtimes]
     return list(dict.fromkeys([*filter(None, fronts), published.ladder()]))
 

@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from recalib.cost.count import cost
+from recalib.cost.detectors import FixedWork
 from recalib.detection.detectors import build_detector
 from recalib.errors import WorkFailed
-from recalib.measure.detector_parts import FixedWork, parts_latency
 
 SIZE = (1, 3, 800, 1280)
 # ECA-Net's README, table of COCO 2017, counted by mmdetection at 1280x800
@@ -89,16 +89,3 @@ def test_figures_of_eca_net_are_ours_and_what_mmdetection_counts_besides(name):
 def test_the_detector_itself_has_no_fixed_cost():
     with pytest.raises(WorkFailed):
         cost(build_detector("fasterrcnn_resnet18_fpn", num_classes=3), (1, 3, 96, 96))
-
-
-@pytest.mark.parametrize("name", ["fasterrcnn_resnet18_fpn", "retinanet_resnet18_fpn"])
-def test_parts_of_a_call_take_all_of_its_time(name):
-    detector = build_detector(name, num_classes=3, min_size=64, max_size=64).train()
-    times = parts_latency(detector, [torch.rand(3, 64, 64)], rounds=3)
-    heads = {"rpn", "roi_heads"} if "rcnn" in name else {"head"}
-    assert times.keys() == {"transform", "backbone", "neck", "rest", "total"} | heads
-    assert all(len(values) == 3 and min(values) > 0 for values in times.values())
-    parts = [sum(values[i] for part, values in times.items() if part != "total") for i in range(3)]
-    assert parts == pytest.approx(times["total"])
-    assert detector.training
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in detector.modules())

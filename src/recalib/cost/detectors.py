@@ -1,11 +1,7 @@
-"""A detector's backbone, neck and heads: what each costs, and how long each takes."""
+"""A detector's parts, and what they cost for a set number of proposals."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 PROPOSALS, INSTANCES = 1000, 100  # what torchvision's and mmdetection's detectors keep of an image when they are tested
@@ -34,7 +30,7 @@ class FixedWork(nn.Module):
     def __init__(self, detector: nn.Module, proposals: int = PROPOSALS, instances: int = INSTANCES) -> None:
         super().__init__()
         whole: Any = detector
-        parts = _parts(detector)
+        parts = parts_of(detector)
         self.backbone, self.neck = parts["backbone"], parts.get("neck")
         self.two_stages = "rpn" in parts
         if self.two_stages:
@@ -64,82 +60,9 @@ class _RoiHeads(nn.Module):
         return [self.get_submodule(name)(part) for name, part in pooled.items()]
 
 
-def _parts(detector: Any) -> dict[str, nn.Module]:
+def parts_of(detector: Any) -> dict[str, nn.Module]:
     """Parts of torchvision's detectors by name; the backbone of an SSD has no neck."""
     there = {name: getattr(detector, name) for name in PARTS if hasattr(detector, name)}
     if hasattr(detector.backbone, "fpn"):
         there |= {"backbone": detector.backbone.body, "neck": detector.backbone.fpn}
     return there
-
-
-def parts_latency(
-    detector: nn.Module, images: Sequence[Tensor], rounds: int = 20, warm_up: int = 3
-) -> dict[str, list[float]]:
-    """How long each part of a detector takes, in every one of some calls.
-
-    The detector runs as a whole, in evaluation mode, and the clock is read where its parts begin and end, on a GPU
-    after it has finished what it was given, so that a call takes somewhat longer than one that is not looked at.
-
-    Args:
-        detector: one of torchvision's; its mode is left as it is.
-        images: each (3, H, W) in [0, 1], where its weights are.
-        rounds: calls that are timed.
-        warm_up: calls before, that are not.
-
-    Returns:
-        Milliseconds of every call, by part: ``transform``, ``backbone``, ``neck``, ``rpn`` with its choice of
-        proposals, ``roi_heads`` with RoI align and suppression, or ``head``; ``rest`` of the whole; and ``total``.
-    """
-    times: dict[str, list[float]] = {}
-    was_training = detector.training
-    detector.eval()
-    try:
-        with torch.inference_mode():
-            for _ in range(warm_up):
-                detector(list(images))
-            for _ in range(rounds):
-                for part, milliseconds in _one_call(detector, list(images)).items():
-                    times.setdefault(part, []).append(milliseconds)
-    finally:
-        detector.train(was_training)
-    return times
-
-
-def _one_call(detector: nn.Module, images: list[Tensor]) -> dict[str, float]:
-    spent: dict[str, float] = {}
-    with _clocks(detector, spent):
-        start = _now(images[0])
-        detector(images)
-        total = _now(images[0]) - start
-    return {**spent, "rest": total - sum(spent.values()), "total": total}
-
-
-@contextmanager
-def _clocks(detector: nn.Module, spent: dict[str, float]) -> Iterator[None]:
-    """Adds up the milliseconds that each part takes meanwhile."""
-    weight = next(detector.parameters())
-    handles: list[Any] = []
-    for part, module in _parts(detector).items():
-        begin, end = _clock(part, spent, weight)
-        handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _clock(part: str, spent: dict[str, float], weight: Tensor) -> tuple[Callable[..., None], Callable[..., None]]:
-    def begin(*_: Any) -> None:
-        spent[part] = spent.get(part, 0.0) - _now(weight)
-
-    def end(*_: Any) -> None:
-        spent[part] += _now(weight)
-
-    return begin, end
-
-
-def _now(like: Tensor) -> float:
-    if like.is_cuda:
-        torch.cuda.synchronize(like.device)
-    return time.perf_counter() * 1e3
