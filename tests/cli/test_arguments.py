@@ -50,3 +50,11 @@ def test_a_mistake_says_what_would_be_right(argv, said, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert said in error
+
+
+def test_without_tyros_hook_its_own_message_ends_the_command(monkeypatch, capsys):
+    monkeypatch.setattr("recalib.cli.arguments.mistakes", None)
+    with pytest.raises(SystemExit) as ended:
+        main(["cost", "resnet18", "--sise", "32"])
+    assert ended.value.code == 2
+    assert "--sise" in capsys.readouterr().err

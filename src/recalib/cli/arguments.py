@@ -7,7 +7,11 @@ from io import StringIO
 from typing import Any, NoReturn, TypeVar
 
 import tyro
-from tyro import _errors as mistakes  # its documented hook; the module's name is not public yet
+
+try:  # tyro 1.0.14's hook, whose module is private: without it, tyro's own message ends the command
+    from tyro import _errors as mistakes
+except ImportError:
+    mistakes = None  # type: ignore[assignment]
 
 from recalib.errors import RecalibError, unknown
 
@@ -26,15 +30,17 @@ def parse(kind: type[T], argv: Sequence[str], command: str, **options: Any) -> T
     Raises:
         RecalibError: for what ``kind`` does not take, naming the value and what would be right.
     """
+    if not hasattr(mistakes, "on_parse_error"):
+        return tyro.cli(kind, args=argv, prog=command, **options)
 
-    def refuse(event: mistakes.ParseErrorEvent) -> NoReturn:
+    def refuse(event: "mistakes.ParseErrorEvent") -> NoReturn:
         raise _error(event, command, lambda: _flags(kind, options))
 
     with mistakes.on_parse_error(refuse):
         return tyro.cli(kind, args=argv, prog=command, **options)
 
 
-def _error(event: mistakes.ParseErrorEvent, command: str, flags: Callable[[], list[str]]) -> RecalibError:
+def _error(event: "mistakes.ParseErrorEvent", command: str, flags: Callable[[], list[str]]) -> RecalibError:
     see = f"`{command} --help` shows an example"
     match event:
         case mistakes.MissingArgs(unrecognized_tokens=[]):
