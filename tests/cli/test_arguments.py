@@ -11,6 +11,7 @@ FIRST = {
     "detect": ["check", "x"],
     "train": ["cifar-paper"],
     "cost": ["resnet18"],
+    "sweep": ["sweep.yaml"],
     "convert": ["a.pth", "b.safetensors"],
 }
 
