@@ -14,6 +14,7 @@ from recalib.version import __version__
 
 if TYPE_CHECKING:
     from recalib import attention as attention
+    from recalib import integrations as integrations
     from recalib import ops as ops
     from recalib.attention import attention_names, create_attention
     from recalib.attention.param_groups import param_groups
@@ -50,6 +51,7 @@ __all__ = [
     "fuse_",
     "insert_",
     "inspect_checkpoint",
+    "integrations",
     "load_checkpoint",
     "ops",
     "param_groups",

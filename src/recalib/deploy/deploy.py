@@ -279,7 +279,7 @@ def _parts(
         try:
             part = _as_graph(module, calls[name], device, careful)
         except Exception as error:  # whatever control flow over data raises
-            left[name] = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            left[name] = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
         else:
             yield name, part
             called = {str(node.target) for node in part.fx_graph.nodes if node.op == "call_module"}

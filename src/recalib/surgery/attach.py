@@ -1,5 +1,6 @@
 """Putting modules into their places, all or none, and into no model that it is too late for."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from recalib.errors import RecalibError
+from recalib.surgery.anew import guard, is_fused_by_its_parent, is_handle
 from recalib.surgery.blocks import swap_class, taken_by
 from recalib.surgery.build import Attention, build
 from recalib.surgery.insertion import Insertion, Placement
@@ -29,6 +31,12 @@ def attach(model: nn.Module, placements: Sequence[Placement], kinds: Sequence[At
         outermost = module_named(model, name)
         host = ends.get(name, outermost) if placement.position == "end" else outermost
         _refuse_taken(name, outermost, host)
+        if is_fused_by_its_parent(model, name):
+            convolution = name.rpartition(".")[0]
+            warnings.warn(
+                f"{name}: fuse() of ultralytics deletes what follows a batch norm; name {convolution!r} instead",
+                stacklevel=4,
+            )
         if any(host is other for other, _ in made):
             raise RecalibError(f"{name} is the same module as another one of the names")
         made.append((host, _build(model, host, placement, kind)))
@@ -41,6 +49,7 @@ def attach(model: nn.Module, placements: Sequence[Placement], kinds: Sequence[At
             replace(model, host, wrapper)
             host = wrapper
         host.__dict__["placement"] = asdict(placement)
+    guard(model)
     parameters = {id(p): p.numel() for _, module in made for p in module.parameters()}
     return Insertion(tuple(placements), sum(parameters.values()))
 
@@ -71,6 +80,8 @@ def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 def refuse_finished(model: nn.Module, verb: str) -> None:
     """Raise for a model that is wrapped, compiled, scripted, quantised or not yet made, and say what comes first."""
+    if is_handle(model):
+        raise RecalibError(f"{type(model).__name__} holds a network: call {verb} on its .model")
     for module in model.modules():
         if any(nn.parameter.is_lazy(p) for p in module._parameters.values() if p is not None):
             raise RecalibError(f"{type(module).__name__} is not made yet: run the model on an input, then call {verb}")

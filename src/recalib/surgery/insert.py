@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from recalib.errors import RecalibError, unknown
+from recalib.surgery.anew import unguard
 from recalib.surgery.attach import attach, refuse_finished, replace
 from recalib.surgery.blocks import restore_class, swap_class
 from recalib.surgery.build import Attention, name_of, per_stage
@@ -123,6 +124,8 @@ def remove_(model: nn.Module, names: Collection[str] | None = None) -> Insertion
     for name, block in list(blocks(model)):
         if names is None or name in chosen:
             restore_class(block)
+    if not inserted(model).placements:
+        unguard(model)
     removed = tuple(placement for placement in present.placements if placement.site.name in chosen)
     return Insertion(removed, present.parameters - inserted(model).parameters)
 

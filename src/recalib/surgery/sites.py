@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from recalib.errors import RecalibError, unknown
+from recalib.surgery.anew import is_handle
 from recalib.surgery.blocks import channels_of
 from recalib.surgery.candidates import FINDERS
 from recalib.surgery.dry_run import observed_channels
@@ -75,6 +76,8 @@ def sites(model: nn.Module, where: Kind | None = None) -> list[Site]:
     """
     if where is not None and where not in KINDS:
         raise unknown("kind of sites", where, KINDS)
+    if is_handle(model):
+        raise RecalibError(f"{type(model).__name__} holds a network: call sites on its .model")
     known = _known_sites(model) if where in (None, "residual") else []
     if not any(isinstance(module, CONVOLUTIONS) for module in model.modules()):
         return []
