@@ -9,6 +9,7 @@ from torch import nn
 
 from recalib import RecalibError
 from recalib.attention import SE
+from recalib.models import create_model
 from recalib.surgery import Site, insert_, inserted, remove_
 
 
@@ -199,3 +200,36 @@ def test_a_failing_dry_run_says_why():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Linear(3, 4))
     with pytest.raises(RecalibError, match=r"where=\['1'\].*a run on \(1, 3, 224, 224\) failed: .*shapes"):
         insert_(model, "se", where=["1"])
+
+
+# ---- where the authors of a mechanism put it -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "expected", "position", "channels"),
+    [
+        ("simam", "torchvision:resnet50", "layer1.0.conv2", "after", 64),
+        ("simam", "resnet18", "layer1.0.conv2", "after", 64),
+        ("bam", "torchvision:resnet50", "layer1", "after", 256),
+        ("coord", "torchvision:mobilenet_v2", "features.2.conv.2", "before", 96),
+        ("coord", "mobilenetv2_100", "blocks.1.0.conv_pwl", "before", 96),
+        ("cbam", "torchvision:resnet50", "layer1.0", "end", 256),
+    ],
+)
+def test_attention_goes_where_its_authors_put_it(name, model, expected, position, channels):
+    network = create_model(model)
+    first = insert_(network, name, position="authors").placements[0]
+    assert (first.site.name, first.position, first.site.channels) == (expected, position, channels)
+
+
+def test_how_many_modules_the_authors_have():
+    counts = {("bam", "torchvision:resnet50"): 3, ("simam", "resnet18"): 8, ("coord", "torchvision:mobilenet_v2"): 16}
+    for (name, model), count in counts.items():
+        assert len(insert_(create_model(model), name, position="authors").placements) == count
+
+
+def test_a_network_without_the_authors_place_is_refused():
+    with pytest.raises(RecalibError, match=r"MobileNetV2 has no module named as .*conv2, after which its authors put"):
+        insert_(create_model("torchvision:mobilenet_v2"), "simam", position="authors")
+    with pytest.raises(RecalibError, match="without where"):
+        insert_(create_model("resnet18"), "simam", where="stages", position="authors")

@@ -4,7 +4,7 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from recalib.attention.base import Factory, PlainAttention, Shapes, convolved, linear, normalized
+from recalib.attention.base import Factory, Place, PlainAttention, Shapes, convolved, linear, normalized
 from recalib.attention.se import hidden_width, reduction_of
 
 
@@ -26,6 +26,7 @@ class BAM(PlainAttention):
     title = "Bottleneck Attention Module"
     formula = "y = x·(1 + σ(Mc(m)·Ms(x)))"
     paper = "Park 2018, arXiv:1807.06514"
+    authors = Place(r"(.*\.)?layer[123]", "after")
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """The contract of a channel attention module: which moments it needs, and its gate."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, Unpack
 
 import torch
 from torch import Size, Tensor, nn
@@ -21,6 +21,18 @@ class Factory(TypedDict, total=False):
     dtype: torch.dtype | None
 
 
+class Place(NamedTuple):
+    """Where the authors of a mechanism put it, if not at the end of a residual branch.
+
+    Attributes:
+        names: regular expression of the names of modules, in the networks that the authors used.
+        position: of the mechanism by those modules.
+    """
+
+    names: str
+    position: Literal["after", "before"]
+
+
 class Described:
     """What the catalogue (`recalib modules`) says of a mechanism, stated on its class.
 
@@ -28,6 +40,7 @@ class Described:
         title: the name in its paper.
         formula: y as a function of x, with m the mean and v the variance over H and W.
         paper: first author, year and arXiv number.
+        authors: where its authors put it; None for the end of a residual branch.
         identity_at_start: whether a fresh module maps x to x exactly.
         no_weight_decay: names of the parameters, relative to the module, that an optimizer should not decay.
             They stand on the class because attributes of parameters do not survive a deepcopy.
@@ -36,6 +49,7 @@ class Described:
     title: ClassVar[str]
     formula: ClassVar[str]
     paper: ClassVar[str]
+    authors: ClassVar[Place | None] = None
     identity_at_start: ClassVar[bool] = False
     no_weight_decay: ClassVar[frozenset[str]] = frozenset()
 

@@ -2,7 +2,7 @@
 
 from typing import Unpack
 
-from recalib.attention.base import BroadcastAttention, Factory
+from recalib.attention.base import BroadcastAttention, Factory, Place
 from recalib.ops import Gates, Own, Statistics
 
 
@@ -21,6 +21,7 @@ class SimAM(BroadcastAttention):
     title = "Simple, parameter-free attention"
     formula = "y = x·σ((x − m)²/(4(v' + λ)) + ½)"
     paper = "Yang 2021, PMLR 139"
+    authors = Place(r"(.*\.)?layer\d\.\d+\.conv2", "after")  # before its norm, in both kinds of blocks
     reads = ("mean", "variance")
 
     def __init__(

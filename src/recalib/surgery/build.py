@@ -38,7 +38,7 @@ def per_stage(attention: Attention, options: Mapping[str, Any], stages: int) -> 
     Raises:
         RecalibError: for a tuple of another length.
     """
-    spelled = _described(attention).spell_out(options)
+    spelled = described(attention).spell_out(options)
     for option, value in spelled.items():
         if isinstance(value, (tuple, list)) and len(value) != stages:
             raise RecalibError(
@@ -80,7 +80,8 @@ def _call(factory: Factory, channels: int, options: dict[str, Any]) -> nn.Module
     return Blended(module, channels) if blend and not getattr(module, "identity_at_start", False) else module
 
 
-def _described(attention: Attention) -> type[Described]:
+def described(attention: Any) -> type[Described]:
+    """The class that says what the catalogue knows of an attention; an empty one for those it does not know."""
     kind: Any = attention
     if isinstance(attention, str) and not attention.startswith("timm:"):
         kind = CATALOGUE[canonical_name(attention)].classes[0]

@@ -1,7 +1,8 @@
 """The verbs: put attention into a network, take it out, or only fuse the tails that are there."""
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -10,11 +11,11 @@ from recalib.errors import RecalibError, unknown
 from recalib.surgery.anew import unguard
 from recalib.surgery.attach import attach, refuse_finished, replace
 from recalib.surgery.blocks import restore_class, swap_class
-from recalib.surgery.build import Attention, name_of, per_stage
+from recalib.surgery.build import Attention, described, name_of, per_stage
 from recalib.surgery.insertion import Insertion, Placement, hosts, inserted
 from recalib.surgery.sites import KINDS, Site, blocks, default_sites, named_sites, names_of, sites
 from recalib.surgery.watch import CONVOLUTIONS
-from recalib.surgery.wrap import Position, Recalibrated
+from recalib.surgery.wrap import Position, Recalibrated, without_wrappers
 
 Where = str | type | Callable[[Site], bool] | Sequence[str] | None
 """Where attention goes: a kind of `sites`, a module's name, a pattern, a class, a filter, or names and patterns."""
@@ -26,7 +27,7 @@ def insert_(
     *,
     where: Where = None,
     identity: bool = False,
-    position: Position = "after",
+    position: Position | Literal["authors"] = "after",
     **options: Any,
 ) -> Insertion:
     """Put a channel attention module at the end of every residual branch of a network, in place.
@@ -42,7 +43,8 @@ def insert_(
             on the default sites; or the modules after whose output the attention goes: their class, a name, a pattern
             such as ``"backbone.*.C2f"``, or several of these.
         identity: start every module as the exact identity.
-        position: ``"after"`` or ``"before"`` the modules that `where` names.
+        position: ``"after"`` or ``"before"`` the modules that `where` names; or, without `where`, ``"authors"``: where
+            the authors of the mechanism put it, which for most is the default.
         **options: of the attention, for every site; a tuple has one value for each stage of the network.
 
     Returns:
@@ -59,6 +61,8 @@ def insert_(
         eca(kernel_size=3) at 3 sites, eca(kernel_size=5) at 10 sites, eca(kernel_size=7) at 3 sites: 80 parameters
     """
     refuse_finished(model, "insert_")
+    if position == "authors":
+        where, position = _authors_place(model, attention, where)
     chosen, stages = _choose(model, where, position)
     recipes = _recipes(attention, {**options, "identity": True} if identity else options, stages)
     plan = [(site, *recipes[site.stage]) for site in chosen if site.stage in recipes]
@@ -142,6 +146,21 @@ def fuse_(model: nn.Module) -> None:
         raise RecalibError(f"{type(model).__name__} has no residual blocks whose tail is known")
     for _, block in found:
         swap_class(block)
+
+
+def _authors_place(model: nn.Module, attention: object, where: Where) -> tuple[Where, Position]:
+    if where is not None or isinstance(attention, Mapping):
+        raise RecalibError("position='authors' goes with one attention and without where")
+    place = described(attention).authors
+    if place is None:
+        return None, "after"
+    names = [name for name, _ in model.named_modules() if re.fullmatch(place.names, without_wrappers(name))]
+    if not names:
+        raise RecalibError(
+            f"{type(model).__name__} has no module named as {place.names}, {place.position} which its authors put "
+            "this attention; leave position out for the ends of residual branches"
+        )
+    return [without_wrappers(name) for name in names], place.position
 
 
 def _choose(model: nn.Module, where: Where, position: Position) -> tuple[list[Site], int]:
