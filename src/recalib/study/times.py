@@ -36,10 +36,16 @@ class SiteTimes:
     full: float = float("nan")
     plain: float = float("nan")
 
-    @property
-    def ms(self) -> dict[str, float]:
-        """Of each site, without the interval."""
-        return {name: found[0] for name, found in self.ranges.items()}
+    def costs(self) -> dict[str, float]:
+        """Milliseconds that freezing each site is worth: its own where they can be told from none.
+
+        The others share alike in what all sites take together; where that cannot be told either, all count alike.
+        """
+        alike = (self.full - self.plain) / max(len(self.ranges), 1)
+        if not alike > 0:
+            return dict.fromkeys(self.ranges, 1.0)
+        told = {name: ms for name, (ms, low, _) in self.ranges.items() if low > 0}
+        return {name: told.get(name, alike) for name in self.ranges}
 
     def interval(self, name: str | None) -> Range | None:
         """Of a site, None where it was not timed."""

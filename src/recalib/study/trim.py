@@ -23,7 +23,6 @@ from recalib.study.walk import Walk
 from recalib.surgery import inserted, remove_
 
 BATCH = 250
-LEAST_MS = 0.05  # of the costliest site: what a site is taken to save at least, where the time cannot be told from none
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def trim(
     kept = _Journal(journal)
     measured = kept.times() or (times or (lambda names: site_times(model, names, images[:1], target)))(work.open)
     kept.keep(measured)
-    work.run(measured.ms, kept, say or (lambda line: None))
+    work.run(measured.costs(), kept, say or (lambda line: None))
     frozen = _how_many(work.curve, loss, keep, time, measured.plain)
     limit = loss if keep is None and time is None else None
     return Trimmed(
@@ -269,10 +268,8 @@ class _Trimming:
         self.statistics: list[dict[str, Tensor]] = []
         self.curve: list[Point] = []
 
-    def run(self, ms: Mapping[str, float], journal: _Journal, say: Callable[[str], None]) -> None:
+    def run(self, cost: Mapping[str, float], journal: _Journal, say: Callable[[str], None]) -> None:
         """Freeze gates until none is left."""
-        least = LEAST_MS * max(ms.values(), default=1.0)
-        cost = {name: max(ms.get(name, 1.0), least or 1.0) for name in self.open}
         whole = Effect(0.0, 100.0, self.parts[0].top1(self.parts[0].reference))
         self.curve = [Point(0, "", "fit", False, whole, self._loss(), 0.0)]
         self.alone = self._alone(journal)
