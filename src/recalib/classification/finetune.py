@@ -44,14 +44,15 @@ def variants(job: ClassificationJob, modules: Sequence[str], starts: Sequence[st
         raise RecalibError("what should be inserted? Name one of --modules and of --starts at least")
     jobs = []
     for module in modules:
-        once = module == BASELINE or _identity_anyway(module)
+        once = module == BASELINE or identity_anyway(module)
         for identity in [False] if once else [start == "identity" for start in starts]:
             attention = None if module == BASELINE else module
             jobs.append(replace(job, recipe=replace(job.recipe, attention=attention, identity=identity)))
     return jobs
 
 
-def _identity_anyway(module: str) -> bool:
+def identity_anyway(module: str) -> bool:
+    """Whether a module is the identity at the start by itself."""
     return not module.startswith("timm:") and CATALOGUE[canonical_name(module)].classes[0].identity_at_start
 
 
@@ -65,7 +66,7 @@ def _row(folder: Path) -> Row:
     rows = read_metrics(folder)
     initialized = next(row["initialized_top1"] for row in rows if "initialized_top1" in row)
     module = recipe["attention"] or BASELINE
-    identity = recipe["identity"] or (module != BASELINE and _identity_anyway(module))
+    identity = recipe["identity"] or (module != BASELINE and identity_anyway(module))
     start = "" if module == BASELINE else "identity" if identity else "default"
     return Row(module, start, initialized, tuple(row["top1"] for row in rows if "top1" in row))
 

@@ -24,6 +24,7 @@ from recalib.report.table2 import table2
 from recalib.runs.environment import without_place
 
 SWEEP = "sweep.json"  # what recalib sweep leaves in its folder
+STUDY = "study.json"  # and recalib study
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Arguments:
     """Draw what was measured, or tabulate what was trained.
 
     From files of recalib compare, latency or bench: the page, or one figure of the paper (2, 3, 4, 5, 6 or table2).
+    From the folder of a study: its table and sentences, and as *.html the page.
     From the folder of a sweep: its trials, and as *.html the page with curves and importances.
     From folders of runs: a table of accuracies with their deviations over seeds, and as *.html the page with curves.
 
@@ -73,6 +75,9 @@ def main(argv: list[str]) -> int:
     if len(args.results) == 1 and (args.results[0] / SWEEP).is_file():
         _sweep(args, command)
         return 0
+    if len(args.results) == 1 and (args.results[0] / STUDY).is_file():
+        _study(args, command)
+        return 0
     results = read_results(args.results)
     write_json(args.json, {"machines": results.machines, "cells": [cell.to_dict() for cell in results.cells]})
     if args.figure is None:
@@ -102,6 +107,17 @@ def _runs(args: Arguments, command: str) -> None:
         _text(trained_page(rows, left_out, command), args.out)
     else:
         _text(markdown(rows) + "\n", args.out)
+
+
+def _study(args: Arguments, command: str) -> None:
+    from recalib.report.study import markdown, show_study, study_page
+
+    results = json.loads((args.results[0] / STUDY).read_text())
+    write_json(args.json, results)
+    if args.out is None:
+        show_study(results)
+    else:
+        _text(study_page(results, command) if args.out.suffix == ".html" else markdown(results) + "\n", args.out)
 
 
 def _sweep(args: Arguments, command: str) -> None:

@@ -14,7 +14,7 @@ class Recipe:
     Attributes:
         model: name of the network.
         attention: channel attention module to insert.
-        options: of the attention module, such as ``kernel_size=5``.
+        options: of the attention module, such as ``kernel_size=5``; and where it goes: ``stages=2+3``, ``every=2``.
         identity: start every fresh attention module as the identity.
         weights: checkpoint or run to start from; attention is inserted into it.
         holdout: share of the training images that is set aside and not trained on; the best epoch is the one that is

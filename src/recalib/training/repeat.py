@@ -1,9 +1,11 @@
-"""The same job with many seeds, each in a process of its own, one after another or side by side."""
+"""Jobs, such as the same with many seeds, each in a process of its own, one after another or side by side."""
 
+import math
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,13 +32,38 @@ def run_seeds(job: Job, seeds: int, side_by_side: int | None = None, *, resume: 
         RecalibError: for fewer than one seed or process, or data that is not there.
         WorkFailed: where a run fails, or was stopped before its end.
     """
-    if seeds < 1 or (side_by_side is not None and side_by_side < 1):
-        raise RecalibError(f"seeds {seeds}, jobs {side_by_side}: should be at least 1")
+    if seeds < 1:
+        raise RecalibError(f"seeds {seeds}: should be at least 1")
     jobs = [_with_seed(job.resolved(), job.recipe.seed + i) for i in range(seeds)]
+    run_jobs(jobs, side_by_side, resume=resume)
+    return [one.folder for one in jobs]
+
+
+def run_jobs(
+    jobs: Sequence[Job], side_by_side: int | None = None, *, resume: bool = False, seconds: float = math.inf
+) -> bool:
+    """Run jobs in this order, each in a process of its own.
+
+    Args:
+        jobs: resolved, each with a folder of its own.
+        side_by_side: how many at a time, on the same device; by default as many as it holds, as `fitting` says.
+        resume: go on with those that were begun.
+        seconds: stop after so many; what runs then saves.
+
+    Returns:
+        Whether all came to their end.
+
+    Raises:
+        RecalibError: for fewer than one at a time.
+        WorkFailed: where a run fails, or was stopped before its end.
+    """
+    if side_by_side is not None and side_by_side < 1:
+        raise RecalibError(f"jobs {side_by_side}: should be at least 1")
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch, stop_on_signals() as stop:
         waiting, running = [*jobs], dict[Path, subprocess.Popen[bytes]]()
         while waiting or running:
-            places = side_by_side or (fitting(jobs[0].folder) if job.devices == 1 else 1)
+            places = side_by_side or (fitting(jobs[0].folder) if jobs[0].devices == 1 else 1)
             while waiting and len(running) < places:
                 one = waiting.pop(0)
                 running[one.folder] = _start(one, Path(scratch), resume=resume, alone=places == 1)
@@ -47,8 +74,11 @@ def run_seeds(job: Job, seeds: int, side_by_side: int | None = None, *, resume: 
             if stop:
                 _end(running)
                 raise WorkFailed("stopped; the same command with --resume goes on")
+            if time.monotonic() - began > seconds:
+                _end(running)
+                return False
             time.sleep(0.1)
-    return [one.folder for one in jobs]
+    return True
 
 
 def fitting(first: Path) -> int:
@@ -66,7 +96,7 @@ def _with_seed(job: Job, seed: int) -> Job:
 
 
 def _start(job: Job, scratch: Path, *, resume: bool, alone: bool) -> subprocess.Popen[bytes]:
-    config = scratch / f"seed{job.recipe.seed}.json"
+    config = scratch / f"{job.folder.name}.json"
     write_json(config, job.config())
     command = [
         sys.executable,
