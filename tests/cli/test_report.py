@@ -51,7 +51,7 @@ def runs(tmp_path):
         folders.append(tmp_path / f"{attention}-{len(folders)}")
         folders[-1].mkdir()
         (folders[-1] / "config.json").write_text(json.dumps({"recipe": {**recipe, **changes}, "preset": None}))
-        rows = [json.dumps({"epoch": i, "top1": top1, "top5": 99.0}) for i, top1 in enumerate(top1s)]
+        rows = [json.dumps({"step": i, "epoch": i, "top1": top1, "top5": 99.0}) for i, top1 in enumerate(top1s)]
         (folders[-1] / "metrics.jsonl").write_text("\n".join(rows))
         return [str(folder) for folder in folders]
 
