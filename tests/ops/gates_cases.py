@@ -12,6 +12,7 @@ from torch import nn
 from recalib import create_attention
 from recalib.attention import ECA, SE
 from recalib.ops import Affine, passes, passes_triton, plans_triton, recalibrate
+from recalib.ops.norm import Bias
 from recalib.ops.reference import compose
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -147,6 +148,16 @@ def test_the_blend_of_an_identity_start(name):
 @pytest.mark.parametrize("name", ["se", "multi_se"])
 def test_layers_without_biases(name):
     check(name, (2, 20, 3, 3), bias=False)
+
+
+@every_gate
+def test_the_bias_of_a_convolution_in_place_of_a_norm(name, form):
+    gate, norm = (m.float().to(DEVICE) for m in gate_and_norm(name, 20))
+    bias = Bias(norm.bias)
+    x, r = (t.float().to(DEVICE) for t in drawn((2, 20, 3, 5)))
+    y = plans_triton.plan(x, bias, gate, r, True)(x, r)
+    with torch.no_grad():
+        torch.testing.assert_close(y, compose(x, bias, gate, r, True), rtol=1e-4, atol=1e-4)
 
 
 def test_a_norm_alone_is_one_launch(launched):

@@ -7,7 +7,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from recalib import create_attention
 from recalib.ops import recalibrate
-from recalib.ops.norm import is_affine, is_synchronized, uses_batch_statistics
+from recalib.ops.norm import Bias, is_affine, is_synchronized, uses_batch_statistics
+from recalib.ops.reference import compose
+from recalib.ops.tail import tail
 
 
 def test_which_norms_are_affine_maps_per_channel():
@@ -138,3 +140,18 @@ def test_data_parallel_training_averages_the_gradients(two_processes):
     expected = train(network, batch())
     for name, _ in network.named_parameters():
         torch.testing.assert_close(2 * two_processes[0]["ddp"][name], expected[name], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", [None, "ab", "srm"])
+def test_a_bias_stands_where_a_norm_stood(name):
+    torch.manual_seed(0)
+    bias = Bias(nn.Parameter(torch.randn(6, dtype=torch.double)))
+    attention = None if name is None else create_attention(name, 6).double()
+    x, r = (torch.randn(3, 6, 2, 5, dtype=torch.double, requires_grad=True) for _ in range(2))
+    parameters = [*bias.parameters(), *([] if attention is None else attention.parameters())]
+    outcomes = []
+    for run in (tail, compose):
+        y = run(x, bias, attention, r, True)
+        outcomes.append([y, *torch.autograd.grad(y.square().sum(), (x, r, *parameters))])
+    for got, expected in zip(*outcomes, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-10)

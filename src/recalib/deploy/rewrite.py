@@ -12,7 +12,7 @@ from recalib.deploy.forms import Form, gate_stays_blocked
 from recalib.deploy.gates import Gate, GateFirst, kind, means
 from recalib.deploy.graph import module_of, put_new_module
 from recalib.deploy.sites import Site, Target, is_add, is_relu
-from recalib.deploy.tails import ConvTail, Tail
+from recalib.deploy.tails import ConvTail, Tail, without_bias
 from recalib.ops.capture import is_observed
 
 
@@ -73,7 +73,7 @@ def _put_whole(graph: Deployed, site: Site, form: Form) -> None:
         gate, source = GateFirst(site.layers, site.conv, means), site.map.all_input_nodes[0]
         tail: nn.Module = ConvTail(gate, site.conv, kind(site.attention) == "shift", relu)
     else:
-        tail = Tail(site.attention, relu)
+        tail = Tail(site.attention, relu, without_bias(graph, site.map))
     name = put_new_module(graph, f"{site.node.target}_tail", tail)
     nodes = [node for node in (site.relu, site.add, site.node) if node is not None]
     with graph.fx_graph.inserting_before(nodes[0]):

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from recalib.attention import create_attention
 from recalib.deploy import deploy
+from recalib.deploy.tails import fuse_plain_
 from recalib.measure import kernels, networks
 from recalib.measure.cells import BASELINE
 from recalib.measure.gpu_day import Records, Stage
@@ -33,6 +34,7 @@ from recalib.runtimes.memory import free_memory
 from recalib.surgery import insert_
 
 GATES = ("ab", "eca", "srm", "gct", "se", "multi_se")
+FUSED = f"{BASELINE}, fused tails"  # the other fast form of a network without attention
 LIMITS = {torch.float64: 1e-6, torch.float32: 5e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
 
@@ -290,7 +292,9 @@ def t3(records: Records, sizes: Sizes) -> None:
     """Deployed networks at batch 1."""
     settings = _settings()
     on_gpu = settings.device.type == "cuda"
-    deployed = {name: _deployed(sizes, name, 1, settings) for name in (BASELINE, "se", "gct", "eca", "ab", "srm")}
+    deployed = {
+        name: _deployed(sizes, name, 1, settings) for name in (BASELINE, FUSED, "se", "gct", "eca", "ab", "srm")
+    }
     for runtime, kind in (("cuda_graph" if on_gpu else "eager", "t3 graph"), ("eager", "t3 eager")):
         example = torch.randn(1, 3, sizes.side, sizes.side)
         sessions = {name: find_runtime(runtime).prepare(net, example, settings) for name, net in deployed.items()}
@@ -321,7 +325,7 @@ def t1_eager(records: Records, sizes: Sizes) -> None:
     _compare(records, "t1 eager", {name: _training(sizes, name) for name in _TRAINED}, sizes.rounds // 2)
 
 
-_TRAINED = (BASELINE, f"{BASELINE}, fused tails", "se", "gct", "timm:se")
+_TRAINED = (BASELINE, FUSED, "se", "gct", "timm:se")
 
 
 def t1_compiled(records: Records, sizes: Sizes) -> None:
@@ -342,7 +346,7 @@ def t2(records: Records, sizes: Sizes) -> None:
     settings = _settings()
     example = torch.randn(sizes.batch, 3, sizes.side, sizes.side)
     runtime = find_runtime("eager")
-    names = (BASELINE, "se", "eca", "ab", "srm", "gct")
+    names = (BASELINE, FUSED, "se", "eca", "ab", "srm", "gct")
     sessions = {
         name: runtime.prepare(_deployed(sizes, name, sizes.batch, settings), example, settings) for name in names
     }
@@ -353,7 +357,7 @@ def t6(records: Records, sizes: Sizes) -> None:
     """Steps of the CIFAR network, and how long 164 epochs of 50,000 images would take at that rate."""
     for batch in sizes.cifar_batches:
         small = replace(sizes, model=sizes.cifar, side=32, batch=batch)
-        _t6(records, small, {name: _training(small, name) for name in (BASELINE, f"{BASELINE}, fused tails", "se")}, "")
+        _t6(records, small, {name: _training(small, name) for name in (BASELINE, FUSED, "se")}, "")
     sessions = {name: _training(small, name, True, "reduce-overhead") for name in (BASELINE, "se")}
     _t6(records, small, sessions, ", reduce-overhead")
 
@@ -423,11 +427,12 @@ def _network(sizes: Sizes, name: str) -> nn.Module:
 def _deployed(sizes: Sizes, name: str, batch: int, settings: Settings) -> nn.Module:
     """Deployed on the device; what it computes was checked kernel by kernel, so it is not checked in float64 again."""
     network = _network(sizes, name).to(settings.device)
-    return deploy(network, (batch, 3, sizes.side, sizes.side), check=False)
+    deployed: Any = deploy(network, (batch, 3, sizes.side, sizes.side), check=False)
+    return fuse_plain_(deployed) if name == FUSED else deployed
 
 
 def _training(sizes: Sizes, name: str, compiled: bool = False, mode: str | None = None) -> TrainingSession:
-    fused = name.endswith("fused tails")
+    fused = name == FUSED
     network, settings = _network(sizes, name), _settings()
     images = torch.randn(sizes.batch, 3, sizes.side, sizes.side)
     return TrainingSession(network, images, settings, compiled, fused, mode)

@@ -21,10 +21,26 @@ class Normalized(NamedTuple):
     moments: Tensor  # (order, N, C)
 
 
+class Bias(nn.Module):
+    """What is left of a norm that was folded into the convolution before it: ``x + bias``, (C,) on maps (N, C, H, W).
+
+    Args:
+        bias: the convolution's; taken out of it, it is added by the tail's last pass and needs none of its own.
+    """
+
+    def __init__(self, bias: nn.Parameter) -> None:
+        super().__init__()
+        self.bias = bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The sum, in the map's precision."""
+        return x + self.bias.to(x.dtype)[:, None, None]
+
+
 def is_affine(norm: nn.Module) -> bool:
     """Whether a norm is, given its statistics, an affine map per channel that this file can state.
 
-    BatchNorm1d to 3d and SyncBatchNorm, also as subclasses that leave the forward alone, torchvision's
+    `Bias`, BatchNorm1d to 3d and SyncBatchNorm, also as subclasses that leave the forward alone, torchvision's
     FrozenBatchNorm2d, and timm's BatchNormAct2d where neither an activation nor a DropBlock follows the norm.
     """
     kind = type(norm)
@@ -32,7 +48,7 @@ def is_affine(norm: nn.Module) -> bool:
         if kind.forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward):
             return True
         return _name_of(kind) in _WITH_ACTIVATION and _is_nothing(norm.act) and _is_nothing(norm.drop)
-    return _name_of(kind) == _FROZEN
+    return kind is Bias or _name_of(kind) == _FROZEN
 
 
 def _name_of(kind: type) -> str:
@@ -69,6 +85,10 @@ def normalized(norm: nn.Module, stats: Tensor, size: int, order: int) -> Normali
         order: how many moments of norm(x) are wanted.
     """
     n: Any = norm
+    if isinstance(norm, Bias):
+        bias = n.bias.to(stats.dtype)
+        moments = torch.stack([stats[i] + bias if i == 0 else stats[i] for i in range(order)]) if order else stats[:0]
+        return Normalized(torch.ones_like(bias), torch.zeros_like(bias), bias, moments)
     weight, bias = (None if p is None else p.to(stats.dtype) for p in (n.weight, n.bias))
     given: tuple[Tensor, Tensor] | None = None
     count: int | Tensor = stats.shape[1] * size

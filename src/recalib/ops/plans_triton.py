@@ -73,11 +73,10 @@ def plan(x: Tensor, norm: nn.Module | None, gate: Any, residual: Tensor | None, 
     law = _Gate(kernels.nothing) if kernel is None else _GATES[kernel.name](kernel, tile)
     if len(x) * sum(law.hidden) * x.shape[1] > _MOST_PRODUCTS:
         return None
-    n: Any = norm
     blend = getattr(gate, "blend", None)
     operands = {
-        "norm": (None,) * 4 if norm is None else (n.running_mean, n.running_var, n.weight, n.bias),
-        "eps": 0.0 if norm is None else n.eps,
+        "norm": tuple(getattr(norm, name, None) for name in ("running_mean", "running_var", "weight", "bias")),
+        "eps": getattr(norm, "eps", 0.0),
         "given": law.given,
         "numbers": law.numbers,
         "blend": (None, None) if blend is None else (blend.weight, blend.bias),
