@@ -17,6 +17,10 @@ from torch.nn.modules.batchnorm import _NormBase
 from recalib.attention import Attention
 from recalib.ops import Affine, Moments
 
+# Values of a first layer for each channel: ECA has one, SE a sixteenth. ECAM has C // 8, as a matrix C^3 / 8 numbers,
+# which are 8 GB at C = 2048: left as the convolution that it is.
+WIDEST = 4
+
 
 class Layers(NamedTuple):
     """``gate(m) = rest(*(weight @ m + bias).split(widths, 1))``.
@@ -65,7 +69,7 @@ def traced(attention: Attention, size: int | None = None) -> fx.GraphModule | No
 
 
 def take_apart(attention: Attention) -> Layers | None:
-    """The first layer and the rest of a gate on means; None where that cannot be told from its code."""
+    """The first layer and the rest of a gate on means; None where its code does not tell, or the layer is too wide."""
     whole = None if attention.needs_variance else traced(attention)
     if whole is None:
         return None
@@ -79,6 +83,8 @@ def take_apart(attention: Attention) -> Layers | None:
         exactly: dict[str, Any] = {"dtype": torch.double, "device": "cpu"}
         points = torch.cat([torch.eye(C, **exactly), torch.zeros(1, C, **exactly)])
         with torch.no_grad():
+            if sum(image.numel() for image in first(points[-1:])) > WIDEST * C:
+                return None
             images = first(points)
             rows = [(image[:-1] - image[-1:]).T for image in images]
             layers = Layers(
