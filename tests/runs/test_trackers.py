@@ -1,7 +1,13 @@
 import itertools
 import json
+import os
+import signal
+import socket
+import subprocess
 import sys
+import time
 import types
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -63,10 +69,12 @@ def test_an_unknown_tracker_names_the_known():
         check_trackers(("wandbb",))
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
-def test_a_tracker_that_is_not_installed_says_what_to_install(monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "extra"), [("tensorboard", "track"), ("wandb", "track"), ("mlflow", "track"), ("trackio", "trackio")]
+)
+def test_a_tracker_that_is_not_installed_says_what_to_install(monkeypatch, name, extra):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(RecalibError, match=rf"--track {name}: .*{name} not installed: pip install '.*\[track\]'"):
+    with pytest.raises(RecalibError, match=rf"--track {name}: .*{name} not installed: pip install '.*\[{extra}\]'"):
         check_trackers((name,))
 
 
@@ -145,3 +153,143 @@ def test_wandb_without_an_account_names_the_offline_mode(tmp_path, wandb_mode):
     wandb_mode("online")
     with pytest.raises(RecalibError, match=r"--track wandb: No API key.* WANDB_MODE=offline needs no account$"):
         runs.trackers.WeightsAndBiases(tmp_path, {}, None)
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(tmp_path_factory):
+    """The address of a server of the whole MLflow, which the client's package does not bring."""
+    try:
+        version("mlflow")
+    except PackageNotFoundError:
+        pytest.skip("the server is in the package mlflow, which does not allow pyarrow 26 yet: pip install mlflow")
+    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder)]
+    with (folder / "log.txt").open("w") as log:
+        server = subprocess.Popen([*command, *store], stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_for(port, server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@pytest.fixture(params=["a folder", "a server"])
+def mlflow_store(request, monkeypatch, tmp_path):
+    """MLflow's client, which keeps runs in a folder or sends them to a real server."""
+    uri = request.getfixturevalue("mlflow_server") if request.param == "a server" else f"file:{tmp_path}/mlruns"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow = pytest.importorskip("mlflow")
+    mlflow.set_tracking_uri(None)  # as the variable says
+    return mlflow.MlflowClient()
+
+
+def mlflow_rows(client, folder, name):
+    history = client.get_metric_history((folder / "mlflow-id").read_text(), name)
+    return [(metric.step, metric.value) for metric in sorted(history, key=lambda metric: metric.step)]
+
+
+def test_mlflow_holds_the_configuration_and_every_row_once(open_trackers, mlflow_store, tmp_path):
+    """A run is killed after the steps 5 and 10; the checkpoint is of step 5, so that 10 is made again."""
+
+    def run_to(steps, resumed):
+        trackers = open_trackers(("mlflow",), tmp_path, {"recipe": {"lr": 0.1}}, resumed)[-2:]
+        for step, tracker in itertools.product(steps, trackers):
+            tracker.log(step, {"top1": step / 4, "names": ["a"]})
+        return trackers
+
+    run_to((5, 10), None)
+    for tracker in run_to((10, 15), 5):
+        tracker.close()
+    assert mlflow_rows(mlflow_store, tmp_path, "top1") == [(5, 1.25), (10, 2.5), (15, 3.75)]
+    run = mlflow_store.get_run((tmp_path / "mlflow-id").read_text())
+    assert (run.info.run_name, run.info.status, run.data.params) == (tmp_path.name, "FINISHED", {"lr": "0.1"})
+
+
+def test_a_server_that_does_not_answer_is_one_line(open_trackers, monkeypatch, tmp_path):
+    uri = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    pytest.importorskip("mlflow").set_tracking_uri(None)
+    with pytest.raises(RecalibError, match=rf"--track mlflow: {uri}: .*MLFLOW_TRACKING_URI names the server") as error:
+        open_trackers(("mlflow",), tmp_path, {}, None)
+    assert "\n" not in str(error.value)
+
+
+class Flaky:
+    """A tracker that is down for a while."""
+
+    def __init__(self):
+        self.rows, self.down = [], False
+
+    def log(self, step, metrics):
+        if self.down:
+            raise ConnectionError("no answer\nand a long story")
+        self.rows.append((step, metrics))
+
+    def close(self):
+        if self.down:
+            raise ConnectionError("no answer")
+
+
+def test_a_tracker_that_goes_down_gets_its_rows_when_it_is_back(capsys):
+    flaky = Flaky()
+    tracker = runs.trackers.Patient("flaky", flaky, pause=0.0)
+    for step in range(5):
+        flaky.down = step in (1, 2)
+        tracker.log(step, {"top1": step})
+    assert flaky.rows == [(step, {"top1": step}) for step in range(5)]
+    said = capsys.readouterr().err
+    assert said == "--track flaky: no answer; all rows are in metrics.jsonl, --resume sends them again\n"
+
+
+def test_a_tracker_that_stays_down_ends_no_run(capsys):
+    flaky = Flaky()
+    tracker = runs.trackers.Patient("flaky", flaky)
+    flaky.down = True
+    tracker.log(0, {})
+    tracker.log(1, {})
+    tracker.close()
+    assert "no answer" in capsys.readouterr().err
+
+
+def test_trackio_has_every_row_of_a_resumed_run_once(tmp_path, monkeypatch):
+    pytest.importorskip("trackio", reason="trackio is not installed: it does not allow Pillow 13 yet")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    done = subprocess.run([sys.executable, "-c", TRACKIO, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [[5, 5.0], [10, 10.0], [15, 15.0]]
+
+
+TRACKIO = """
+import json, os, pathlib, sys
+from recalib.runs import open_trackers
+folder = pathlib.Path(sys.argv[1]) / "run"
+folder.mkdir()
+for steps, resumed in ((5, 10), None), ((10, 15), 5):
+    trackers = open_trackers(("trackio",), folder, {"lr": 0.1}, resumed)
+    for step in steps:
+        for tracker in trackers:
+            tracker.log(step, {"top1": float(step)})
+    trackers[-1].close()
+from trackio.sqlite_storage import SQLiteStorage
+(name,) = SQLiteStorage.get_runs("recalib")
+print(json.dumps(sorted([row["step"], row["top1"]] for row in SQLiteStorage.get_logs("recalib", name))))
+"""
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for(port, server, seconds=240):
+    end = time.monotonic() + seconds
+    while server.poll() is None and time.monotonic() < end:
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    pytest.fail("the server did not start")

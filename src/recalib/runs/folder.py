@@ -78,8 +78,8 @@ class RunFolder:
         self.lock.release()
 
     def _same(self, config: Mapping[str, Any], may_differ: frozenset[str], today: Callable[[Any], Any]) -> None:
-        before = _flat(today(read_config(self.path / CONFIG)))
-        now = _flat(json.loads(json.dumps(config, default=str)))
+        before = flat(today(read_config(self.path / CONFIG)))
+        now = flat(json.loads(json.dumps(config, default=str)))
         changed = [k for k in sorted({*before, *now} - may_differ) if before.get(k) != now.get(k)]
         if changed:
             said = ", ".join(f"{k} {before.get(k)!r}, now {now.get(k)!r}" for k in changed)
@@ -108,12 +108,12 @@ class RunFolder:
         return read_state(self.state)
 
 
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of all levels under their own names."""
-    flat: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in config.items():
-        flat |= _flat(value) if isinstance(value, Mapping) else {key: value}
-    return flat
+        settings |= flat(value) if isinstance(value, Mapping) else {key: value}
+    return settings
 
 
 def read_state(path: Path) -> dict[str, Any]:

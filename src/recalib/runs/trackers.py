@@ -1,9 +1,12 @@
-"""Where metrics go while a run is under way: always metrics.jsonl, and TensorBoard or W&B where asked for."""
+"""Where metrics go while a run is under way: always metrics.jsonl, and live trackers where asked for."""
 
 import importlib
 import json
 import os
 import shutil
+import sys
+import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,8 +14,10 @@ from uuid import uuid4
 
 from recalib.errors import RecalibError, WorkFailed, require_packages, unknown
 from recalib.runs.atomic import write_text
+from recalib.runs.folder import flat
 
 METRICS = "metrics.jsonl"
+PROJECT = "recalib"  # what trackers that sort runs by projects call ours
 
 
 class Tracker(Protocol):
@@ -104,14 +109,11 @@ class WeightsAndBiases:
 
     def __init__(self, folder: Path, config: Mapping[str, Any], _step: int | None) -> None:
         wandb = importlib.import_module(self.module)
-        known = folder / "wandb-id"
-        if not known.exists():
-            write_text(known, uuid4().hex[:8])
         for before in folder.glob("wandb/offline-run-*"):
             shutil.rmtree(before)
-        about = {"project": "recalib", "name": folder.name, "config": dict(config), "dir": str(folder)}
+        about = {"project": PROJECT, "name": _title(folder), "config": dict(config), "dir": str(folder)}
         try:
-            self.run = wandb.init(**about, id=known.read_text(), resume="allow")
+            self.run = wandb.init(**about, id=_own_id(folder, "wandb"), resume="allow")
         except wandb.Error as error:
             reason = str(error).splitlines()[0]
             raise RecalibError(f"--track wandb: {reason} WANDB_MODE=offline needs no account") from None
@@ -128,9 +130,151 @@ class WeightsAndBiases:
         self.run.finish()
 
 
-TRACKERS: dict[str, type[TensorBoard] | type[WeightsAndBiases]] = {
+class MLflow:
+    """An MLflow run in the experiment ``recalib``, on the server that MLFLOW_TRACKING_URI names.
+
+    The run holds how many rows it has been given, in a tag that is written with them. So rows that a kill made again,
+    or that the server missed while it was down, are given once.
+
+    Args:
+        folder: the run's folder; ``mlflow-id`` in it holds the MLflow run's id.
+        config: shown as parameters.
+
+    Raises:
+        RecalibError: where the server does not answer, or does not know the run.
+    """
+
+    module = "mlflow"
+    tag = "recalib.rows"
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], _step: int | None) -> None:
+        for name, value in (("MAX_RETRIES", "1"), ("TIMEOUT", "10")):  # MLflow's own wait for many minutes
+            os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
+        mlflow = importlib.import_module(self.module)
+        self.entities, known = mlflow.entities, folder / "mlflow-id"
+        try:
+            self.client = mlflow.MlflowClient()
+            if not known.exists():
+                write_text(known, self._begun(_title(folder), config))
+            self.id = known.read_text()
+            self.given = int(self.client.get_run(self.id).data.tags.get(self.tag, 0))
+        except Exception as error:  # requests', MLflow's and the store's own
+            uri = mlflow.get_tracking_uri()
+            raise RecalibError(f"--track mlflow: {uri}: {_line(error)}; MLFLOW_TRACKING_URI names the server") from None
+        self.seen = 0
+        for row in read_metrics(folder):
+            self.log(row.pop("step"), row)
+
+    def _begun(self, title: str, config: Mapping[str, Any]) -> str:
+        experiment = self.client.get_experiment_by_name(PROJECT)
+        place = experiment.experiment_id if experiment else self.client.create_experiment(PROJECT)
+        run = self.client.create_run(place, run_name=title).info.run_id
+        params = [self.entities.Param(name, str(value)[:500]) for name, value in flat(config).items()]
+        self.client.log_batch(run, params=params)
+        return str(run)
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Record every number of a row, unless MLflow has it from before a kill."""
+        if self.seen >= self.given:
+            now = int(time.time() * 1000)
+            numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+            rows = [self.entities.Metric(name, float(value), now, step) for name, value in numbers.items()]
+            self.client.log_batch(self.id, rows, tags=[self.entities.RunTag(self.tag, str(self.seen + 1))])
+        self.seen += 1
+
+    def close(self) -> None:
+        """Say that the run has ended."""
+        self.client.set_terminated(self.id)
+
+
+class Trackio:
+    """A trackio run in the project ``recalib``: on this machine, or where TRACKIO_SERVER_URL or TRACKIO_SPACE_ID say.
+
+    Trackio cannot tell what it has of a run, and loses what a killed one had not written. So a run that is gone on with
+    is given anew, whole.
+
+    Args:
+        folder: the run's folder; ``trackio-id`` in it makes the name unique.
+        config: shown with the run.
+
+    Raises:
+        RecalibError: where trackio refuses.
+    """
+
+    module = "trackio"
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], _step: int | None) -> None:
+        trackio = importlib.import_module(self.module)
+        name = f"{_title(folder)}-{_own_id(folder, 'trackio')}"
+        try:
+            for before in trackio.Api().runs(PROJECT):
+                if before.name == name:
+                    before.delete()
+            about = {"config": flat(config), "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+            self.run = trackio.init(PROJECT, name=name, **about)
+        except Exception as error:  # its own, the store's and the server's
+            raise RecalibError(f"--track trackio: {_line(error)}") from None
+        for row in read_metrics(folder):
+            self.log(row.pop("step"), row)
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Record a row."""
+        self.run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        """Finish the run."""
+        self.run.finish()
+
+
+class Patient:
+    """A live tracker that may be down: its rows wait, and the run goes on.
+
+    Args:
+        name: of the tracker.
+        tracker: that may fail.
+        pause: seconds between attempts to reach one that failed.
+    """
+
+    def __init__(self, name: str, tracker: Tracker, pause: float = 60.0) -> None:
+        self.name, self.tracker, self.pause = name, tracker, pause
+        self.waiting: deque[tuple[int, Mapping[str, Any]]] = deque()
+        self.failed: float | None = None  # when
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Record a row, and those that wait before it; say once that the tracker is down."""
+        self.waiting.append((step, metrics))
+        if self.failed is None or time.monotonic() - self.failed >= self.pause:
+            self._flush()
+
+    def close(self) -> None:
+        """Record what waits, and let go."""
+        self._flush()
+        try:
+            self.tracker.close()
+        except Exception as error:  # whatever a tracker raises, the run is over and its rows are on disk
+            self._say(error)
+
+    def _flush(self) -> None:
+        try:
+            while self.waiting:
+                self.tracker.log(*self.waiting[0])
+                self.waiting.popleft()
+            self.failed = None
+        except Exception as error:  # whatever a tracker raises, it must not end a training
+            if self.failed is None:
+                self._say(error)
+            self.failed = time.monotonic()
+
+    def _say(self, error: Exception) -> None:
+        kept = f"all rows are in {METRICS}, --resume sends them again"
+        print(f"--track {self.name}: {_line(error)}; {kept}", file=sys.stderr)
+
+
+TRACKERS: dict[str, type[TensorBoard] | type[WeightsAndBiases] | type[MLflow] | type[Trackio]] = {
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
+    "mlflow": MLflow,
+    "trackio": Trackio,
 }
 
 
@@ -143,7 +287,8 @@ def check_trackers(names: tuple[str, ...]) -> None:
     for name in names:
         if name not in TRACKERS:
             raise unknown("tracker", name, TRACKERS)
-        require_packages((name,), "track", f"--track {name}")
+        extra = "trackio" if name == "trackio" else "track"
+        require_packages((name,), extra, f"--track {name}")
 
 
 def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any], step: int | None) -> list[Tracker]:
@@ -155,7 +300,12 @@ def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any
         config: for trackers that show it.
         step: that of the checkpoint the run goes on from, None for a beginning.
     """
-    return [JsonLines(folder / METRICS, step), *[TRACKERS[name](folder, config, step) for name in names]]
+    lines = JsonLines(folder / METRICS, step)
+    try:
+        return [lines, *(Patient(name, TRACKERS[name](folder, config, step)) for name in names)]
+    except BaseException:
+        lines.close()
+        raise
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -170,3 +320,20 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")  # a line cut short by the kill
+
+
+def _title(folder: Path) -> str:
+    """What a run is called: its folder's name, and of a sweep's trial the sweep's too."""
+    return f"{folder.parent.parent.name}-{folder.name}" if folder.parent.name == "trials" else folder.name
+
+
+def _own_id(folder: Path, tracker: str) -> str:
+    """An id of this run's own, the same whenever it is gone on with."""
+    known = folder / f"{tracker}-id"
+    if not known.exists():
+        write_text(known, uuid4().hex[:8])
+    return known.read_text()
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -54,7 +54,7 @@ class Job:
         on_nan: what to do when the loss is not finite: stop, or go back once to the last checkpoint and another order.
         save_every: steps between checkpoints, besides the one after every epoch; 0 for none.
         log_every: steps between rows of metrics.jsonl, besides the one after every epoch; 0 for none.
-        track: live trackers beside metrics.jsonl: tensorboard, wandb.
+        track: live trackers beside metrics.jsonl: tensorboard, wandb, mlflow, trackio.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
