@@ -203,13 +203,14 @@ class Trackio:
 
     module = "trackio"
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], _step: int | None) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any], step: int | None) -> None:
         trackio = importlib.import_module(self.module)
         name = f"{_title(folder)}-{_own_id(folder, 'trackio')}"
         try:
-            for before in trackio.Api().runs(PROJECT):
-                if before.name == name:
-                    before.delete()
+            if step is not None:  # else the project may not be there yet
+                for before in trackio.Api().runs(PROJECT):
+                    if before.name == name:
+                        before.delete()
             about = {"config": flat(config), "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
             self.run = trackio.init(PROJECT, name=name, **about)
         except Exception as error:  # its own, the store's and the server's
