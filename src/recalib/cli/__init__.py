@@ -1,9 +1,12 @@
 """The command line: one thin file a command, imported only when it is called."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from typing import Any, TextIO
 
 from recalib.errors import RecalibError, WorkFailed, unknown
 
@@ -33,6 +36,58 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns 0, 1 (the work failed) or 2 (bad arguments)."""
     args = list(sys.argv[1:] if argv is None else argv)
+    with redirect_stdout(_Output(sys.stdout)) as output:
+        try:
+            return _run(args)
+        finally:
+            output.flush()
+
+
+class _Output(io.TextIOBase):
+    """Standard output that a reader such as ``head`` may close: what comes after is dropped, and work goes on.
+
+    So a command's files are written whatever became of what it printed.
+
+    Args:
+        stream: what is printed to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            return self._drop(len(text))
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._drop(0)
+
+    def _drop(self, written: int) -> int:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+        return written
+
+
+def _run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(_usage())
         return 0 if args else 2

@@ -45,9 +45,9 @@ def main(argv: list[str]) -> int:
     _check_target(args)
     model = None if args.model is None else _model(args.model, args.source)
     info = inspect_checkpoint(args.source, model=model)
+    write_json(args.json, {**asdict(info), "model": args.model, "to": args.to, "target": str(args.target)})
     console = Console(markup=False, highlight=False)
     console.print(_table(info, args))
-    write_json(args.json, {**asdict(info), "model": args.model, "to": args.to, "target": str(args.target)})
     _convert(args, info, model)
     console.print(f"wrote {args.target}", soft_wrap=True)
     return 0

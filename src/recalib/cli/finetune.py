@@ -60,6 +60,6 @@ def main(argv: list[str]) -> int:
     if not outcome.first:
         return 0
     rows = table(folders)
-    print(markdown(rows))
     write_json(given.json, {"table": as_json(rows), "config": given.job.config(), "environment": environment()})
+    print(markdown(rows))
     return 0

@@ -81,9 +81,9 @@ def main(argv: list[str]) -> int:
         return measured(schedule, args.out / f"{model.replace(':', '_')}.jsonl", "recommend", argv, resume=True)
 
     chosen = recommendation(wish, measure)
+    write_json(args.json, _as_json(chosen, args, budget))
     for line in chosen.lines:
         Console().print(f"- {line}", highlight=False, markup=False, soft_wrap=True)
-    write_json(args.json, _as_json(chosen, args, budget))
     return 0
 
 
