@@ -15,6 +15,7 @@ from recalib.choose.advice import advise
 from recalib.choose.budget import Budget
 from recalib.choose.recommend import recommend
 from recalib.choose.rules import runtimes
+from recalib.choose.verdict import verdicts
 from recalib.errors import WorkFailed
 from recalib.measure.cells import BASELINE, fastest_forms
 from recalib.measure.store import read_results
@@ -49,6 +50,7 @@ def everything(cells):
         settings[tuple(setting_of(cell).values())].append(cell)
     for setting, found in settings.items():
         yield f"# {' '.join(setting)}"
+        yield from verdicts(found)
         yield from advise(found)
         for runtime in dict.fromkeys(cell.runtime for cell in found):
             yield from recommendations([cell for cell in found if cell.runtime == runtime])

@@ -20,7 +20,7 @@ def advise(cells: Sequence[Cell]) -> list[str]:
 
     1. *Which modules*: the Pareto front of published gain against measured overhead. Overheads whose 95 % intervals
        overlap count as equal, so a module is off the front only if another gains at least as much and its whole
-       interval lies below.
+       interval lies below; where none is, no ranking is claimed.
     2. *What deploy gains*: for each runtime the median overhead of the modules before and after, over those measured
        both ways, and the largest change of one module whose two intervals do not overlap.
     3. *Or a deeper network*: points of top-1 per extra millisecond, of the next deeper ResNet (one source, baselines
@@ -109,15 +109,20 @@ def _front_line(model: str, runtime: str, cells: Sequence[Cell]) -> str:
     if not measured:
         return f"No module can be recommended: none was measured deployed in {runtime}, the fastest runtime here."
     if source is None:
-        return f"No module can be recommended: no accuracy of {_and(measured)} in {model} is published that we know."
-    line = f"Best trade-offs deployed in {runtime}, by the top-1 gains of {source.label}: {_and(map(str, front))}."
+        names = join_words(measured)
+        return f"No module can be recommended: no accuracy of {names} in {model} is published that we know."
+    by = f"deployed in {runtime}, by the top-1 gains of {source.label}: {join_words(map(str, front))}"
     if behind:
-        line += f" Behind: {_and(one.module for one in behind)}."
+        line = f"Best trade-offs {by}. Behind: {join_words(one.module for one in behind)}."
+    elif len(front) > 1:
+        line = f"No ranking: none is certainly behind another {by}."
+    else:
+        line = f"Measured {by}."
     placed = {one.module for one in front + behind}
     if unknown := [module for module in measured if module not in placed]:
-        line += f" Not placed: {_and(unknown)}, for which that source has no comparable accuracy."
+        line += f" Not placed: {join_words(unknown)}, for which that source has no comparable accuracy."
     if failed := [f"{cell.module} ({cell.status})" for cell in deployed if not rules.measured(cell)]:
-        line += f" Without a time: {_and(failed)}."
+        line += f" Without a time: {join_words(failed)}."
     return line
 
 
@@ -136,7 +141,7 @@ def _deploy_line(model: str, cells: Sequence[Cell]) -> str:
         ratios = [tuple(cell.over.ratio for cell in pair) for pair in pairs if pair[0].runtime == runtime]
         before, after = (100 * (median(side) - 1) for side in zip(*ratios, strict=True))
         changes.append(f"{before:.1f} to {after:.1f} % in {runtime}")
-    return f"deploy takes the modules' median overhead from {_and(changes)}; {_largest_change(pairs)}."
+    return f"deploy takes the modules' median overhead from {join_words(changes)}; {_largest_change(pairs)}."
 
 
 def _largest_change(pairs: Sequence[tuple[Cell, Cell]]) -> str:
@@ -163,7 +168,8 @@ def _depth_line(model: str, runtime: str, cells: Sequence[Cell]) -> str:
     if source is None or not gaining:
         return f"Depth cannot be weighed against a module: none has a published gain; {cost}, in {runtime}."
     best = max(gaining, key=lambda one: (one.per_ms(here, one.overhead.high), one.gain))
-    return f"{_verdict(network, depth, best, here)}: in {runtime} {_bought(best, source, here)}; {cost}."
+    said = f"{_verdict(network, depth, best, here)}: in {runtime} {_bought(best, source, here)}; {cost}"
+    return said + (". The two sources train differently." if source != published.ladder() else ".")
 
 
 def _verdict(network: str, depth: float, best: Placed, plain_ms: float) -> str:
@@ -176,10 +182,10 @@ def _verdict(network: str, depth: float, best: Placed, plain_ms: float) -> str:
 
 def _bought(one: Placed, source: Source, plain_ms: float) -> str:
     low, mid, high = (plain_ms * (end - 1) for end in (one.overhead.low, one.overhead.ratio, one.overhead.high))
-    rate = _per_ms(one.per_ms(plain_ms, one.overhead.ratio))
-    return (
-        f"{one.module} adds {one.gain:+.2f} points ({source.label}) for {mid:+.2f} ms [{low:.2f}, {high:.2f}], {rate}"
-    )
+    cost = f"{one.module} adds {one.gain:+.2f} points ({source.label}) for {mid:+.2f} ms [{low:.2f}, {high:.2f}]"
+    if low <= 0:
+        return f"{cost}, which cannot be told from no time"
+    return f"{cost}, {_per_ms(one.per_ms(plain_ms, one.overhead.ratio))}"
 
 
 def _rate(points: float, extra_ms: float) -> float:
@@ -194,6 +200,7 @@ def _select(cells: Sequence[Cell], model: str, runtime: str) -> list[Cell]:
     return [cell for cell in cells if cell.model == model and cell.runtime == runtime]
 
 
-def _and(words: Iterable[str]) -> str:
+def join_words(words: Iterable[str]) -> str:
+    """Such as ``a, b and c``."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last

@@ -9,6 +9,7 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from recalib.choose.advice import advise
+from recalib.choose.verdict import verdicts
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import measured, print_notes, seconds_of
@@ -95,6 +96,8 @@ def _show(found: Measured, args: Arguments) -> None:
     write_page(args.out / "report.html", found.cells, found.machine, advice, found.run["command"])
     write_json(args.json, found.to_dict())
     console = Console()
+    for line in verdicts(found.cells):
+        console.print(line, style="bold", highlight=False, markup=False, soft_wrap=True)
     console.print(_machine_line(found.machine), highlight=False, soft_wrap=True)
     console.print(terminal_table(found.cells, found.machine))
     print_notes(console, found.cells)

@@ -10,6 +10,7 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from recalib.choose.advice import advise
+from recalib.choose.verdict import verdicts
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import announced, measured, print_notes, seconds_of
@@ -116,11 +117,13 @@ def main(argv: list[str]) -> int:
 
 def _show(found: Measured, out: Path) -> None:
     console, cells = Console(), found.cells
+    everything = read_results([out / FILE])  # with what earlier pieces measured at other settings
+    for line in verdicts(main_setting(everything.cells)):
+        console.print(line, style="bold", highlight=False, markup=False, soft_wrap=True)
     console.print(terminal_table(cells if len(cells) <= MOST_ON_A_TERMINAL else main_setting(cells), found.machine))
     print_notes(console, cells)
     done = sum(cell.status == "ok" for cell in cells)
     console.print(f"{done} of {len(cells)} cells measured: {out / FILE}", highlight=False, markup=False, soft_wrap=True)
-    everything = read_results([out / FILE])  # with what earlier pieces measured at other settings
     advice = advise(main_setting(everything.cells))
     write_page(out / "report.html", everything.cells, everything.machine, advice, found.run["command"])
     console.print(f"{out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from recalib.choose.published_times import times
 from recalib.choose.rules import runtimes
+from recalib.choose.verdict import verdicts
 from recalib.measure.cells import BASELINE, Cell
 from recalib.report.figures import FIGURES, Panel
 from recalib.report.marks import Mark, marks
@@ -60,7 +61,7 @@ class Filter(NamedTuple):
 def write_page(
     path: str | Path, cells: Sequence[Cell], machine: Mapping[str, Any], advice: Sequence[str], command: str
 ) -> None:
-    """Write the page: advice, accuracy against time, overheads, every measurement, and how it was made.
+    """Write the page: the verdict, advice, accuracy against time, overheads, every measurement, and how it was made.
 
     It is one file that loads nothing, scripts and pictures included, and everything it shows is escaped.
 
@@ -76,7 +77,8 @@ def write_page(
     page = render(
         "template.html",
         **_content(cells, machine),
-        advice=[line.replace(" %", "\u00a0%").replace(" ms", "\u00a0ms") for line in advice],
+        verdicts=[_unbroken(line) for line in verdicts(main_setting(cells))],
+        advice=[_unbroken(line) for line in advice],
         headed=len(advice) % len(_HEADINGS) == 0,
         headings=_HEADINGS,
         command=command,
@@ -84,6 +86,11 @@ def write_page(
         script_hash=f"sha256-{digest}",
     )
     Path(path).write_text(page, encoding="utf-8")
+
+
+def _unbroken(line: str) -> str:
+    """A line whose numbers stay with their units."""
+    return line.replace(" %", "\u00a0%").replace(" ms", "\u00a0ms")
 
 
 def render(template: str, **content: Any) -> str:
