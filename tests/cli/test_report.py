@@ -64,16 +64,22 @@ def runs(tmp_path):
 def test_runs_make_a_table_of_accuracies(runs, capsys):
     assert cli.main(["report", *runs("eca", 0, [50.0, 80.0])]) == 0
     out = capsys.readouterr().out
-    assert "| resnet20 | se | 3 | **91.00 ± 1.00** | **99.00 ± 0.00** |" in out
-    assert "| resnet20 | baseline | 1 | <u>90.50</u> | **99.00** |" in out
-    assert "| resnet20 | eca | 1 | 80.00 | **99.00** |" in out
+    assert "| resnet20 | se | 3 | <u>91.00 ± 1.00</u> | <u>99.00 ± 0.00</u> | -0.50, 1 common seed: open |" in out
+    assert "| resnet20 | baseline | 1 | <u>90.50</u> | <u>99.00</u> |" in out
+    assert "| resnet20 | eca | 1 | <u>80.00</u> | <u>99.00</u> |" in out
+
+
+def test_a_folder_of_runs_stands_for_its_runs(runs, tmp_path, capsys):
+    runs("eca", 0, [50.0, 80.0])
+    assert cli.main(["report", str(tmp_path)]) == 0
+    assert "| resnet20 | eca | 1 |" in capsys.readouterr().out
 
 
 def test_runs_of_other_recipes_have_rows_of_their_own(runs, capsys):
     assert cli.main(["report", *runs("se", 0, [40.0, 85.0], lr=0.3)]) == 0
     out = capsys.readouterr().out
-    assert "| resnet20 | lr None | se | 3 | **91.00 ± 1.00** |" in out
-    assert "| resnet20 | lr 0.3 | se | 1 | **85.00** |" in out
+    assert "| resnet20 | lr None | se | 3 | <u>91.00 ± 1.00</u> |" in out
+    assert "| resnet20 | lr 0.3 | se | 1 | 85.00 |" in out
 
 
 def test_a_run_that_did_not_come_to_its_end_is_left_out_and_named(runs, capsys):
@@ -90,8 +96,9 @@ def test_runs_make_a_page_of_curves_and_tables(runs, tmp_path):
     page = tmp_path / "deep" / "page.html"
     assert cli.main(["report", *runs("<b>eca", 0, [50.0, 80.0]), "--out", str(page)]) == 0
     text = page.read_text()
-    assert "<b>91.00 ± 1.00</b>" in text
+    assert "<u>91.00 ± 1.00</u>" in text
     assert "<u>90.50</u>" in text
+    assert "-0.50, 1 common seed: open" in text
     assert text.count("<svg") == 2 + 3  # the curves, wide and narrow, and the modules' marks
     assert text.count('aria-label="Symbol legend') == 2  # which colour is which module
     assert "&lt;b&gt;eca" in text

@@ -1,9 +1,12 @@
 import json
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from recalib.classification import ClassificationJob, ClassificationRecipe
 from recalib.classification import finetune as table3
+from recalib.errors import RecalibError
 from recalib.training import table as table1
 
 
@@ -35,15 +38,78 @@ def test_table_1_has_means_and_deviations_over_seeds(write_run, tmp_path):
     assert by_name["baseline"].top1 == 92.0
 
 
-def test_the_best_is_bold_and_those_within_its_deviation_are_underlined(write_run, tmp_path):
-    for seed, top1 in enumerate([93.0, 94.0, 95.0]):
+def test_bold_is_what_is_told_apart_from_every_other_by_students_t(write_run, tmp_path):
+    for seed, top1 in enumerate([94.0, 94.1, 94.2]):
         write_run(f"se{seed}", [top1], attention="se", seed=seed)
-    write_run("eca", [93.2], attention="eca")
-    last = write_run("base", [92.9])
-    text = table1.markdown(table1.table(table1.finished_runs(tmp_path, last)))
-    assert "| resnet56 | se | 3 | **94.00 ± 1.00** |" in text
-    assert "| resnet56 | eca | 1 | <u>93.20</u> |" in text
-    assert "| resnet56 | baseline | 1 | 92.90 |" in text
+        write_run(f"base{seed}", [top1 - 0.5 - 0.01 * seed], seed=seed)
+        write_run(f"eca{seed}", [top1 - 0.5 + (-1) ** seed], attention="eca", seed=seed)
+    rows = table1.table(tmp_path.iterdir())
+    text = table1.markdown([row for row in rows if row.attention != "eca"])
+    assert "| resnet56 | se | 3 | **94.10 ± 0.10** |" in text
+    assert "| resnet56 | baseline | 3 | 93.59 ± 0.09 |" in text
+    text = table1.markdown(rows)
+    assert "| resnet56 | se | 3 | <u>94.10 ± 0.10</u> |" in text
+    assert "| resnet56 | eca | 3 | <u>93.93 ± 1.16</u> |" in text
+
+
+def test_two_seeds_are_as_uncertain_as_students_t_says(write_run, tmp_path):
+    for seed, (se, plain) in enumerate([(93.0, 92.0), (95.0, 93.5)]):
+        write_run(f"se{seed}", [se], attention="se", seed=seed)
+        write_run(f"base{seed}", [plain], seed=seed)
+    rows = {row.attention: row for row in table1.table(tmp_path.iterdir())}
+    low, high = rows["se"].figures["top1"].interval
+    assert (low, high) == pytest.approx((94 - 12.706 * 1.0, 94 + 12.706 * 1.0), abs=1e-3)
+    found = table1.against_baseline(rows["se"], [*rows.values()])
+    differences = np.array([1.0, 1.5])
+    assert found.mean == pytest.approx(differences.mean())  # paired: the seeds' own deviation of 2 is not in it
+    assert found.half == pytest.approx(stats.t.ppf(0.975, 1) * stats.sem(differences))
+    assert not found.told_apart
+    assert (
+        found.text()
+        == f"+1.25 [{1.25 - found.half:.2f}, {1.25 + found.half:.2f}]: open, {found.decides} seeds would decide"
+    )
+    (row,) = [row for row in table1.as_json([*rows.values()]) if row["attention"] == "se"]
+    assert row["against_baseline"]["seeds_that_would_decide"] == found.decides == 3
+
+
+def test_one_seed_decides_nothing(write_run, tmp_path):
+    write_run("se", [95.0], attention="se")
+    write_run("base", [90.0])
+    text = table1.markdown(table1.table(tmp_path.iterdir()))
+    assert "| resnet56 | se | 1 | <u>95.00</u> |" in text
+    assert "+5.00, 1 common seed: open" in text
+
+
+def test_the_same_run_twice_is_refused(write_run, tmp_path):
+    write_run("a", [95.0])
+    write_run("b", [95.1])
+    with pytest.raises(RecalibError, match="are the same run twice: the same settings, and seed 0"):
+        table1.table(tmp_path.iterdir())
+
+
+def test_what_a_run_left_out_or_did_not_learn_is_said_below_the_table(write_run, tmp_path):
+    folder = write_run("a", [11.0])
+    rows = json.loads((folder / "metrics.jsonl").read_text())
+    (folder / "metrics.jsonl").write_text(json.dumps({**rows, "images": 100}))
+    facts = {"dataset": "cifar10", "classes": 10, "train_images": 500, "train_images_there": 50000,
+             "test_images": 100, "test_images_there": 10000, "parameters": 1234567}  # fmt: skip
+    (folder / "facts.json").write_text(json.dumps(facts))
+    text = table1.markdown(table1.table([folder]))
+    assert "| 1,234,567 |" in text
+    assert "resnet56: cifar10: 500 training images, 100 test images; 1 epochs by cifar-paper." in text
+    assert "resnet56, baseline: trained on 500 of 50,000 images" in text
+    assert "resnet56, baseline: evaluated on 100 of 10,000 images" in text
+    assert "resnet56, baseline: no better than chance (10 %)" in text
+
+
+def test_runs_of_older_versions_are_rows_of_the_same_recipe(write_run, tmp_path):
+    write_run("new", [91.0], seed=0)
+    old = write_run("old", [92.0], seed=1)
+    config = json.loads((old / "config.json").read_text())
+    del config["version"], config["task"], config["recipe"]["eval_every"], config["recipe"]["lr_batch"]
+    (old / "config.json").write_text(json.dumps(config))
+    (row,) = table1.table(tmp_path.iterdir())
+    assert (row.runs, row.recipe) == (2, "")
 
 
 def test_unfinished_runs_and_runs_of_other_recipes_stay_out(write_run, tmp_path):

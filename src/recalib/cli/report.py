@@ -69,8 +69,9 @@ def main(argv: list[str]) -> int:
     if not args.results:
         raise RecalibError("nothing to report; name files of recalib compare or latency, or run folders")
     command = shlex.join(["recalib", "report", *map(without_place, argv)])
-    if all((path / "config.json").is_file() for path in args.results):
-        _runs(args, command)
+    runs = [run for path in args.results for run in _run_folders(path)]
+    if runs and all(_run_folders(path) for path in args.results):
+        _runs(args, list(dict.fromkeys(runs)), command)
         return 0
     if len(args.results) == 1 and (args.results[0] / SWEEP).is_file():
         _sweep(args, command)
@@ -89,12 +90,19 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _runs(args: Arguments, command: str) -> None:
+def _run_folders(path: Path) -> list[Path]:
+    """A run's folder itself, or those in a folder of runs."""
+    if (path / "config.json").is_file():
+        return [path]
+    return sorted(file.parent for file in path.glob("*/config.json"))
+
+
+def _runs(args: Arguments, runs: list[Path], command: str) -> None:
     from recalib.report.trained import show_trained, trained_page  # with Lightning Fabric, which figures do without
     from recalib.training.table import as_json, is_finished, markdown, table
 
-    finished = [path for path in args.results if is_finished(path)]
-    left_out = [path.name for path in args.results if path not in finished]
+    finished = [path for path in runs if is_finished(path)]
+    left_out = [path.name for path in runs if path not in finished]
     if not finished:
         raise RecalibError(f"{', '.join(left_out)}: no run came to its end; `recalib train --resume` goes on with one")
     if left_out:

@@ -12,7 +12,7 @@ from rich.text import Text
 from recalib.report.marks import Mark, marks
 from recalib.report.page import render
 from recalib.report.svg import alt, draw
-from recalib.training.table import Row, accuracies, markdown
+from recalib.training.table import LEGEND, Row, accuracies, against_baseline, caption, markdown, named_row
 
 _STYLES = {"best": "bold", "close": "underline", "": ""}
 
@@ -23,15 +23,20 @@ def show_trained(rows: list[Row], console: Console | None = None) -> None:
     if not console.is_terminal:
         print(markdown(rows))
         return
-    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, caption="bold: best; underlined: within its deviation")
+    columns = tuple(dict.fromkeys(column for row in rows for column in row.columns))
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for heading in ("network", "module"):
         shown.add_column(heading)
-    for heading in ("runs", "top-1, %", "top-5, %"):
+    for heading in ("runs", *(f"{column.heading}, %" for column in columns)):
         shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("against baseline")
     for row in rows:
-        cells = [Text(text, _STYLES[mark]) for text, mark in accuracies(row, rows)]
-        shown.add_row(Text(_title(row)), Text(row.attention), str(row.runs), *cells)
+        told = {name: Text(text, _STYLES[mark]) for name, (text, mark) in accuracies(row, rows).items()}
+        cells = [told.get(column.name, Text()) for column in columns]
+        shown.add_row(Text(_title(row)), Text(row.attention), str(row.runs), *cells, Text(_compared(row, rows)))
     console.print(shown)
+    said = dict.fromkeys([LEGEND, *map(caption, rows), *_notes(rows)])
+    console.print("\n".join(said), style="dim", markup=False, highlight=False)
 
 
 def trained_page(rows: Sequence[Row], left_out: Sequence[str], command: str) -> str:
@@ -45,7 +50,18 @@ def trained_page(rows: Sequence[Row], left_out: Sequence[str], command: str) -> 
     look = marks([row.attention for row in rows])
     titles = dict.fromkeys(map(_title, rows))
     groups = [_group(title, [row for row in rows if _title(row) == title], look) for title in titles]
-    return render("runs.html", title="Trained networks", groups=groups, left_out=left_out, command=command)
+    return render(
+        "runs.html", title="Trained networks", legend=LEGEND, groups=groups, left_out=left_out, command=command
+    )
+
+
+def _compared(row: Row, rows: Sequence[Row]) -> str:
+    found = against_baseline(row, rows)
+    return found.text() if found else ""
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    return [f"{named_row(row)}: {note}" for row in rows for note in row.notes]
 
 
 def _title(row: Row) -> str:
@@ -55,10 +71,20 @@ def _title(row: Row) -> str:
 def _group(title: str, rows: list[Row], look: dict[str, Mark]) -> dict[str, Any]:
     return {
         "title": title,
+        "caption": caption(rows[0]),
+        "notes": _notes(rows),
+        "columns": [column.heading for column in rows[0].columns],
         "wide": Markup(seed_curves(rows, look, 960)),
         "narrow": Markup(seed_curves(rows, look, 270)),
         "rows": [
-            {"module": r.attention, "mark": look[r.attention], "runs": r.runs, "accuracies": accuracies(r, rows)}
+            {
+                "module": r.attention,
+                "mark": look[r.attention],
+                "runs": r.runs,
+                "compared": _compared(r, rows),
+                "parameters": r.about["parameters"],
+                "accuracies": [*accuracies(r, rows).values()],
+            }
             for r in rows
         ],
     }
@@ -87,7 +113,7 @@ def seed_curves(rows: Sequence[Row], look: dict[str, Mark], width: int) -> str:
     colours = alt.Scale(domain=names, range=[look[name].colour for name in names])
     legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2.5, symbolOpacity=1)
     band = data.mark_area(opacity=0.18, aria=False).encode(
-        y=alt.Y("low:Q", title="top-1, %", scale=alt.Scale(zero=False)),
+        y=alt.Y("low:Q", title=f"{rows[0].columns[0].heading}, %", scale=alt.Scale(zero=False)),
         y2="high:Q",
         fill=alt.Fill("colour:N", scale=None),
         detail="module:N",
