@@ -124,6 +124,93 @@ def test_evaluate_needs_no_images_for_a_result_file(data, tmp_path):
     assert found["per_domain"]["timeofday"]["night"]["AP"] == pytest.approx(1)
 
 
+def results_of(root, *changes):
+    """Two sound detections, and some that are spoilt."""
+    sound = {"image_id": 1, "category_id": 1, "score": 0.5, "bbox": [5, 6, 30, 40]}
+    file = root / "results.json"
+    file.write_text(json.dumps([sound, {**sound, "image_id": 2}, *({**sound, **change} for change in changes)]))
+    return file
+
+
+def evaluate_file(root, results, *more):
+    return detect("evaluate", "--predictions", results, "--annotations", root / "instances_val2017.json", *more)
+
+
+def test_evaluate_refuses_a_box_of_negative_width(data, capsys):
+    assert evaluate_file(data[0], results_of(data[0], {"bbox": [5, 6, -3, 4]})) == 2
+    assert "detection 2 has the box [5, 6, -3, 4]: its width or height is negative" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_labels_of_images_that_are_not_there_and_inverted_boxes(data, capsys):
+    root, spoil = data
+    with spoil() as content:
+        content["annotations"][0]["image_id"] = 99
+    assert evaluate_file(root, results_of(root)) == 1
+    assert "unknown image: object 10 in image 99: instances_val2017.json lists no such image" in capsys.readouterr().err
+    with spoil() as content:
+        content["annotations"][0] |= {"image_id": 1, "bbox": [50, 6, -30, 3]}
+    assert evaluate_file(root, results_of(root)) == 1
+    assert "inverted box: object 10 in image 1 (1.jpg)" in capsys.readouterr().err
+
+
+def test_evaluate_counts_and_names_what_it_leaves_out_and_if_strict_refuses_it(data, tmp_path, capsys):
+    root, spoil = data
+    with spoil() as content:
+        first, second, *_ = content["annotations"]
+        first["bbox"] = [5, float("nan"), 3, 3]
+        content["annotations"].append({**second, "id": second["id"], "image_id": 3})
+    results = results_of(root, {"category_id": 77})
+    assert evaluate_file(root, results, "--json", tmp_path / "out.json") == 0
+    said = capsys.readouterr().out
+    assert json.loads((tmp_path / "out.json").read_text())["left_out"] == {
+        "box not finite": 1, "duplicate id": 1, "detection of an unknown category": 1,
+    }  # fmt: skip
+    assert "left out or cut off: 1 x detection of an unknown category" in said
+    assert "object 10 in image 1 (1.jpg)" in said
+    assert evaluate_file(root, results, "--strict") == 1
+    assert "box not finite" in capsys.readouterr().err
+
+
+def test_evaluate_makes_no_masks_of_boxes(data, capsys):
+    assert evaluate_file(data[0], results_of(data[0]), "--iou-type", "segm") == 2
+    assert "has detections without a mask: there is no segm AP of boxes" in capsys.readouterr().err
+
+
+def test_check_finds_what_is_there_twice_outside_or_not_at_all(data, tmp_path, capsys):
+    root, spoil = data
+    with spoil() as content:
+        content["categories"] += [{"id": 5, "name": "hen"}, {"id": 6, "name": "cat"}]
+        content["images"].append({**content["images"][3], "id": 44})
+        content["annotations"][0]["segmentation"] = [[5, 6, 95, 6, 35, 46]]
+    assert detect("check", root, "--json", tmp_path / "found.json") == 0
+    found = json.loads((tmp_path / "found.json").read_text())["label_files"][0]
+    assert found["counts"] == {"duplicate category": 2, "duplicate frame": 1, "polygon outside of the image": 1}
+    said = capsys.readouterr().out
+    assert "instances_val2017.json, category 5: 2 have this id: dog, hen" in said
+    assert "instances_val2017.json, category 'cat': 2 have this name: 1, 6" in said
+    assert "image 44 (4.jpg): image 4 is the same file" in said
+    assert "object 10 in image 1 (1.jpg): it is cut off at the edge" in said
+    with spoil() as content:
+        content["annotations"], content["images"] = [], []
+    assert detect("check", root, "--strict") == 1
+    said = capsys.readouterr().out
+    assert "no images: 1" in said
+    assert "no objects: 1" in said
+
+
+def test_check_finds_a_frame_that_is_there_twice_and_an_object_without_a_box(tmp_path, capsys):
+    Image.new("RGB", (1280, 720)).save(tmp_path / "a.jpg")
+    lane = {"category": "lane", "poly2d": [[0, 0], [1, 1]]}
+    frame = {"name": "a.jpg", "labels": [{"category": "car"}, lane]}
+    (tmp_path / "labels.json").write_text(json.dumps([frame, frame]))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "a.jpg").rename(tmp_path / "images" / "a.jpg")
+    assert detect("check", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "duplicate frame: 1" in said
+    assert "object 1 in image 1 (a.jpg): None" in said
+
+
 def test_evaluate_of_a_detector_and_of_its_results_agree(data, checkpoint, tmp_path, capsys):
     root, spoil = data
     with spoil() as content:

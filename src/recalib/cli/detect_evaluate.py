@@ -1,6 +1,6 @@
 """``recalib detect evaluate``: COCO's average precision of a trained detector, or of a result file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,9 +11,10 @@ from rich.table import Table
 from tyro.conf import FlagCreatePairsOff
 
 from recalib.cli.arguments import parse
+from recalib.cli.detect_check import SHOWN
 from recalib.cli.device import device_of
 from recalib.cli.json_file import write_json
-from recalib.data.annotations import counts
+from recalib.data.annotations import Problem, counts, usable
 from recalib.data.detection_data import open_detection
 from recalib.data.labels import read_annotations
 from recalib.detection.average_precision import FIGURES, IouType, average_precision
@@ -21,8 +22,8 @@ from recalib.detection.checkpoints import load_detector
 from recalib.detection.domains import domain_of
 from recalib.detection.evaluation import detect, summary
 from recalib.detection.prediction import makes_masks
-from recalib.detection.results import read_results
-from recalib.errors import RecalibError
+from recalib.detection.results import of_known_categories, read_results
+from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import environment
 
 
@@ -48,6 +49,8 @@ class Arguments:
     """images with this attribute only, as in timeofday=night"""
     iou_type: Literal["bbox", "segm"] | None = None
     """of boxes or of masks; by default boxes, and of a detector that makes masks both"""
+    strict: bool = False
+    """refuse whatever would be left out"""
     out: Path | None = None
     """write the detector's results here, in COCO's format"""
     batch: int = 1
@@ -77,8 +80,30 @@ def main(argv: list[str]) -> int:
 def _of_file(args: Arguments, predictions: Path, annotations: Path) -> dict[str, Any]:
     truth = read_annotations(annotations, args.split)
     iou_type: IouType = args.iou_type or "bbox"
-    found = average_precision(truth, read_results(predictions, truth), iou_type)
-    return {"predictions": str(predictions), "annotations": str(annotations), "iou_type": iou_type, **found}
+    _, wrong = usable(truth, masks=iou_type == "segm")
+    results, strange = of_known_categories(read_results(predictions, truth), truth)
+    if iou_type == "segm" and any("segmentation" not in result for result in results):
+        raise RecalibError(f"{predictions} has detections without a mask: there is no {iou_type} AP of boxes")
+    _refuse([*wrong, *strange], truth.source, strict=args.strict)
+    found = average_precision(truth, results, iou_type)
+    left_out = {"left_out": counts([*wrong, *strange]), "named": [str(each) for each in (*wrong, *strange)]}
+    about = {"predictions": str(predictions), "annotations": str(annotations), "iou_type": iou_type}
+    return {**about, **found, **left_out}
+
+
+REFUSED = ("unknown image", "inverted box")  # a file with such labels is of something else, or written wrongly
+
+
+def _refuse(problems: Sequence[Problem], source: Path, *, strict: bool) -> None:
+    """Refuse what nobody can mean, and if strict whatever is wrong.
+
+    Raises:
+        WorkFailed: naming the first of them.
+    """
+    worst = [problem for problem in problems if strict or problem.kind in REFUSED]
+    if worst:
+        more = f" (and {len(worst) - 1} more)" if len(worst) > 1 else ""
+        raise WorkFailed(f"{source}: {worst[0]}{more}; recalib detect check lists them")
 
 
 def _of_detector(args: Arguments, checkpoint: Path, data: Path) -> dict[str, Any]:
@@ -87,7 +112,10 @@ def _of_detector(args: Arguments, checkpoint: Path, data: Path) -> dict[str, Any
     if args.iou_type not in (None, *makes):
         raise RecalibError(f"--iou-type {args.iou_type}: {checkpoint} makes no masks")
     iou_types = (args.iou_type,) if args.iou_type else makes
-    dataset = open_detection(data, split=args.split, domain=domain_of(args.domain), masks="segm" in iou_types)
+    dataset = open_detection(
+        data, strict=args.strict, split=args.split, domain=domain_of(args.domain), masks="segm" in iou_types
+    )
+    _refuse(dataset.dropped, dataset.annotations.source, strict=args.strict)
     model.to(device_of(args.device))
     results, truth = detect(
         model, dataset, iou_types=iou_types, classes=classes, batch=args.batch, workers=args.workers
@@ -117,7 +145,9 @@ def _say(found: Mapping[str, Any]) -> None:
     lowest = sorted(there, key=there.__getitem__)[:3]
     console.print("lowest AP: " + ", ".join(f"{name} {_percent(there[name])}" for name in lowest))
     for kind, count in found.get("left_out", {}).items():
-        console.print(f"left out: {count} x {kind}; recalib detect check lists them")
+        console.print(f"left out or cut off: {count} x {kind}; recalib detect check lists them")
+    for name in found.get("named", [])[:SHOWN]:
+        console.print(f"  {name}", markup=False, highlight=False)
     unreadable = found.get("unreadable")
     if unreadable:
         console.print(f"{len(unreadable)} images could not be read and were left out: {', '.join(unreadable[:10])}")

@@ -26,6 +26,7 @@ class Annotations:
         objects: each with ``id``, ``image_id``, ``category_id``, ``bbox`` (x, y, width, height in pixels), and, where
             known, ``area``, ``iscrowd`` and ``segmentation`` (polygons, or a mask in either of COCO's run lengths).
         categories: names by id, in the order of ids.
+        misread: what was wrong while reading, such as two categories of one id.
     """
 
     source: Path
@@ -33,6 +34,7 @@ class Annotations:
     images: tuple[dict[str, Any], ...]
     objects: tuple[Object, ...]
     categories: Mapping[int, str]
+    misread: "tuple[Problem, ...]" = ()
 
     def file(self, image: Mapping[str, Any]) -> Path:
         """Where an image is."""
@@ -61,19 +63,29 @@ def usable(annotations: Annotations, masks: bool = False) -> tuple[Annotations, 
     """What is sound, and what was wrong with the rest.
 
     Objects of unknown images or categories, with a box that is not finite, inverted, empty or outside of its image, are
-    left out; of two with one id the first is kept; a box that reaches out of its image by more than a pixel is cut off
-    at the edge.
+    left out; of two objects or images with one id, and of two images of one file, the first is kept; a box that reaches
+    out of its image by more than a pixel is cut off at the edge, and so is a mask.
 
     Args:
         annotations: as read.
         masks: leave out objects without a mask too.
     """
-    problems: list[Problem] = []
-    images = {image["id"]: image for image in reversed(annotations.images)}
-    for again in (Counter(image["id"] for image in annotations.images) - Counter(images.keys())).elements():
-        problems.append(Problem("duplicate id", f"image {again}", "an earlier image has it"))
-    objects = tuple(_sound_objects(annotations, images, masks, problems))
-    return replace(annotations, images=tuple(reversed(images.values())), objects=objects), problems
+    problems = list(annotations.misread)
+    images: dict[Any, dict[str, Any]] = {}
+    files: dict[str, Any] = {}
+    again: set[Any] = set()
+    for image in annotations.images:
+        where = f"image {image['id']} ({image['file_name']})"
+        if image["id"] in images:
+            problems.append(Problem("duplicate id", where, f"{images[image['id']]['file_name']} has it"))
+        elif image["file_name"] in files:
+            again.add(image["id"])
+            problems.append(Problem("duplicate frame", where, f"image {files[image['file_name']]} is the same file"))
+        else:
+            images[image["id"]], files[image["file_name"]] = image, image["id"]
+    there = replace(annotations, objects=tuple(o for o in annotations.objects if o.get("image_id") not in again))
+    objects = tuple(_sound_objects(there, images, masks, problems))
+    return replace(annotations, images=tuple(images.values()), objects=objects), problems
 
 
 def present(annotations: Annotations) -> tuple[Annotations, list[Problem]]:
@@ -81,7 +93,7 @@ def present(annotations: Annotations) -> tuple[Annotations, list[Problem]]:
     missing = {
         image["id"]: annotations.file(image) for image in annotations.images if not annotations.file(image).is_file()
     }
-    problems = [Problem("missing image", f"image {image}", str(file)) for image, file in missing.items()]
+    problems = [Problem("missing image", f"image {image} ({file.name})", str(file)) for image, file in missing.items()]
     return only(annotations, {image["id"] for image in annotations.images} - missing.keys()), problems
 
 
@@ -102,7 +114,7 @@ def _sound_objects(
 ) -> Iterator[Object]:
     seen: set[Any] = set()
     for each in annotations.objects:
-        where = f"object {each.get('id')} in image {each.get('image_id')}"
+        where = _where(each, images)
         if each.get("id") is not None and each["id"] in seen:
             problems.append(Problem("duplicate id", where, "an earlier object has it"))
         elif each.get("image_id") not in images:
@@ -114,8 +126,27 @@ def _sound_objects(
                 Problem("no mask", where, "its segmentation is neither polygons nor run lengths of its image")
             )
         else:
+            if masks and _reaches_out(each["segmentation"], images[each["image_id"]]):
+                problems.append(Problem("polygon outside of the image", where, "it is cut off at the edge"))
             seen.add(each.get("id"))
             yield from _sound_box(each, images[each["image_id"]], where, problems)
+
+
+def _where(each: Object, images: Mapping[int, Mapping[str, Any]]) -> str:
+    image = images.get(each.get("image_id", -1))
+    return f"object {each.get('id')} in image {each.get('image_id')}" + (f" ({image['file_name']})" if image else "")
+
+
+def _reaches_out(segmentation: Any, image: Mapping[str, Any]) -> bool:
+    """Whether a corner of a polygon lies outside of its image by more than a pixel."""
+    if not isinstance(segmentation, list):
+        return False
+    return any(
+        min(corners) < -SLACK
+        or max(corners[::2]) > image["width"] + SLACK
+        or max(corners[1::2]) > image["height"] + SLACK
+        for corners in segmentation
+    )
 
 
 def _has_mask(each: Object, image: Mapping[str, Any]) -> bool:

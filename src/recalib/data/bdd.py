@@ -60,13 +60,13 @@ def _image(number: int, frame: Mapping[str, Any]) -> dict[str, Any]:
 
 def _objects(number: int, frame: Mapping[str, Any]) -> Iterator[Object]:
     for label in frame.get("labels") or ():
-        if "box2d" not in label:  # lanes and drivable areas
-            continue
         name = NAMES.get(label.get("category"), label.get("category"))
+        if label.get("box2d") is None and (label.get("poly2d") or name not in (*CATEGORIES, *IGNORED)):
+            continue  # lanes and drivable areas
         crowd = name in IGNORED or bool((label.get("attributes") or {}).get("crowd"))
         name = IGNORED.get(name, name)
         category = CATEGORIES.index(name) + 1 if name in CATEGORIES else name
-        yield {"image_id": number, "category_id": category, "bbox": _box(label["box2d"]), "iscrowd": int(crowd)}
+        yield {"image_id": number, "category_id": category, "bbox": _box(label.get("box2d")), "iscrowd": int(crowd)}
 
 
 def _box(corners: Any) -> list[float] | None:

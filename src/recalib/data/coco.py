@@ -1,12 +1,13 @@
 """COCO: instances json and folders of images."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from recalib.data.annotations import Annotations, Object
+from recalib.data.annotations import Annotations, Object, Problem
 from recalib.errors import RecalibError
 
 
@@ -47,7 +48,22 @@ def from_coco(content: Any, file: Path, folder: Path | None = None) -> Annotatio
     for image in images:
         if not all(isinstance(image.get(side), int) and image[side] > 0 for side in ("width", "height")):
             raise RecalibError(f"{file}: image {image['id']} has no width and height")
-    return Annotations(file, folder or _images_of(file), images, objects, dict(sorted(categories.items())))
+    misread = tuple(_twins(content["categories"], file))
+    return Annotations(file, folder or _images_of(file), images, objects, dict(sorted(categories.items())), misread)
+
+
+def _twins(categories: Any, file: Path) -> Iterator[Problem]:
+    """Categories that share an id, of which the last counts, or a name, which is then two classes."""
+    ids, names = Counter(int(each["id"]) for each in categories), Counter(str(each["name"]) for each in categories)
+    for number, count in ids.items():
+        if count > 1:
+            said = ", ".join(str(each["name"]) for each in categories if int(each["id"]) == number)
+            yield Problem("duplicate category", f"{file.name}, category {number}", f"{count} have this id: {said}")
+    for name, count in names.items():
+        numbers = sorted({int(each["id"]) for each in categories if str(each["name"]) == name})
+        if count > 1 and len(numbers) > 1:
+            said = ", ".join(map(str, numbers))
+            yield Problem("duplicate category", f"{file.name}, category {name!r}", f"{count} have this name: {said}")
 
 
 def _image(each: Mapping[str, Any]) -> dict[str, Any]:

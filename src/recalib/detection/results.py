@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from recalib.data.annotations import Annotations
+from recalib.data.annotations import Annotations, Problem
 from recalib.data.coco import read_labels
 from recalib.data.masks import as_runs, is_mask, runs_of
 from recalib.detection.average_precision import IouType, Result
@@ -49,13 +49,25 @@ def read_results(file: Path, truth: Annotations) -> list[Result]:
         truth: the images they are of.
 
     Raises:
-        RecalibError: naming the entry that is not of COCO's form.
+        RecalibError: naming the entry that is not of COCO's form, is of an image that is not there, or whose box has a
+            negative side.
     """
     content = read_labels(file)
     if not isinstance(content, list):
         raise RecalibError(f"{file} is no COCO result file: it should be a list of detections")
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth.images}
     return [_result(entry, f"{file}: detection {i}", sizes) for i, entry in enumerate(content)]
+
+
+def of_known_categories(results: list[Result], truth: Annotations) -> tuple[list[Result], list[Problem]]:
+    """The results whose category the data set has, and the others."""
+    known = [result for result in results if result["category_id"] in truth.categories]
+    strange = (result for result in results if result["category_id"] not in truth.categories)
+    wrong = [
+        Problem("detection of an unknown category", f"image {each['image_id']}", f"category {each['category_id']}")
+        for each in strange
+    ]
+    return known, wrong
 
 
 def _result(entry: Any, where: str, sizes: Mapping[int, tuple[int, int]]) -> Result:
@@ -71,6 +83,8 @@ def _result(entry: Any, where: str, sizes: Mapping[int, tuple[int, int]]) -> Res
     numbers = [entry["score"], *box] if isinstance(box, list) and len(box) == 4 else [None]
     if not all(isinstance(n, int | float) and isfinite(n) for n in numbers):
         raise RecalibError(f"{where} has score {entry['score']!r}, box {entry.get('bbox')!r}: not finite numbers")
+    if min(box[2:]) < 0:
+        raise RecalibError(f"{where} has the box {box}: its width or height is negative; boxes are x, y, width, height")
     result = {key: entry[key] for key in ("image_id", "category_id", "score", "bbox") if key in entry}
     if entry.get("segmentation"):
         height, width = sizes[entry["image_id"]]

@@ -143,7 +143,7 @@ class Detection(Task):
     def notes(self) -> list[str]:
         """What was left out of the data, and what the learning rate is."""
         lines = [
-            f"{name}: {count} x {kind}, left out; recalib detect check lists them"
+            f"{name}: {count} x {kind}, left out or cut off; recalib detect check lists them"
             for name, part in zip(self.splits, ("train", "test"), strict=True)
             for kind, count in Counter(problem.kind for problem in self.datasets[part].dropped).items()
         ]
