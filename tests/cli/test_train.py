@@ -123,3 +123,26 @@ def test_a_killed_worker_is_named_in_one_line_that_says_how_to_go_on(command, tm
     on = f"go on with: recalib train --config {tmp_path}/run/config.json --resume"
     assert lines == [f"recalib: process 1 of 2 (pid {worker}, ended by signal 9) died; {on}"]
     assert "Traceback" not in err
+
+
+def test_several_modules_in_one_command_make_a_table_against_the_baseline(command, tmp_path, capfd):
+    flags = ("--attention", "none", "eca", "--epochs", "1", "--json", str(tmp_path / "out.json"))
+    assert main(command("run", *flags)) == 0
+    said = capfd.readouterr().out
+    assert "| cifar_resnet8 | baseline | 1 |" in said
+    assert "| cifar_resnet8 | eca | 1 |" in said
+    assert "trained on 100 of 50,000 images" in said
+    rows = json.loads((tmp_path / "out.json").read_text())["table"]
+    assert [row["attention"] for row in rows] == ["baseline", "eca"]
+    assert {folder.name for folder in tmp_path.iterdir() if folder.is_dir()} == {"run-baseline", "run-eca"}
+    longer = ["train", "--from", str(tmp_path / "run-eca"), "--epochs", "2"]
+    assert main(longer) == 0
+    assert "going on from epoch 1 of 2, step 0" in capfd.readouterr().out
+
+
+def test_a_run_that_was_moved_is_gone_on_with_where_it_is(command, tmp_path, capsys):
+    assert main(command("run", "--epochs", "1")) == 0
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert main(["train", "--config", str(tmp_path / "moved" / "config.json"), "--resume"]) == 0
+    assert "was finished before, 1 epochs: top-1" in (said := capsys.readouterr().out)
+    assert str(tmp_path / "moved") in said

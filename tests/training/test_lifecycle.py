@@ -18,6 +18,7 @@ from recalib.runs.folder import read_facts
 from recalib.surgery.checkpoints.checkpoint import understand
 from recalib.surgery.checkpoints.files import read
 from recalib.training.lifecycle import run
+from recalib.training.longer import longer
 from recalib.training.trainer import Trainer
 
 
@@ -296,3 +297,21 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(make_job, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkFailed, match=r"file/run cannot be made: Not a directory"):
         run(replace(make_job(), out=tmp_path / "file"))
+
+
+def test_a_longer_training_from_a_finished_run_ends_as_one_of_so_many_epochs(make_job):
+    short, whole = make_job("short", epochs=1, ema=0.9), make_job("whole", epochs=2, ema=0.9)
+    run(short)
+    run(whole)
+    wanted = replace(short, name=None, recipe=replace(short.recipe, epochs=2))
+    job = longer(wanted, short.folder)
+    assert job.folder.name == "short-to2"
+    run(job, resume=True)
+    assert_same(result_of(job), result_of(whole))
+    assert longer(wanted, short.folder, resume=True) == job
+    with pytest.raises(RecalibError, match=r"short-to2 holds a run already; add --resume"):
+        longer(wanted, short.folder)
+    with pytest.raises(RecalibError, match=r"short has 1 epochs: give more by --epochs, not 1"):
+        longer(short, short.folder)
+    with pytest.raises(RecalibError, match=r"attention: a longer training has those of .*short"):
+        longer(replace(wanted, recipe=replace(wanted.recipe, attention="eca")), short.folder)

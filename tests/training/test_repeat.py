@@ -23,6 +23,12 @@ sys.exit(int(row.get("status", 0)))
 
 
 @pytest.fixture
+def task():
+    """One is enough: nothing here is a task's own."""
+    return "classification"
+
+
+@pytest.fixture
 def at_once(make_job, monkeypatch):
     """How many runs of those that tell such a row are under way together, at most, and together with the first."""
 
@@ -31,7 +37,9 @@ def at_once(make_job, monkeypatch):
             return subprocess.Popen([sys.executable, "-c", RUN, str(job.folder), json.dumps(row), "1"])
 
         monkeypatch.setattr(repeat, "_start", start)
-        folders = repeat.run_seeds(make_job("run"), seeds, side_by_side)
+        jobs = repeat.with_seeds([make_job("run")], seeds)
+        repeat.run_jobs(jobs, side_by_side)
+        folders = [job.folder for job in jobs]
         spans = [[float((f / name).read_text()) for name in ("began", "ended")] for f in folders]
         return max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans)
 
@@ -71,4 +79,19 @@ def test_a_run_that_fails_is_named_and_no_other_begun(at_once):
 @pytest.mark.parametrize(("seeds", "jobs"), [(0, None), (3, 0)])
 def test_none_is_no_number_of_seeds_or_jobs(make_job, seeds, jobs):
     with pytest.raises(RecalibError, match="should be at least 1"):
-        repeat.run_seeds(make_job(), seeds, jobs)
+        repeat.run_jobs(repeat.with_seeds([make_job()], seeds), jobs)
+
+
+def test_modules_and_seeds_are_crossed_seed_by_seed_and_none_has_no_options(make_job):
+    job = make_job("x", attention="eca", options=("kernel_size=5",))
+    jobs = repeat.with_seeds(repeat.with_modules(job, [None, "eca"]), 2)
+    assert [(j.recipe.attention, j.recipe.options, j.recipe.seed, j.folder.name) for j in jobs] == [
+        (None, (), 0, "x-baseline-seed0"), ("eca", ("kernel_size=5",), 0, "x-eca-seed0"),
+        (None, (), 1, "x-baseline-seed1"), ("eca", ("kernel_size=5",), 1, "x-eca-seed1"),
+    ]  # fmt: skip
+    assert repeat.with_seeds(repeat.with_modules(job, []), 1) == [job]
+
+
+def test_runs_that_would_share_a_folder_are_refused(make_job):
+    with pytest.raises(RecalibError, match="several runs would share the folder"):
+        repeat.run_jobs([make_job("x"), make_job("x", seed=1)])

@@ -128,14 +128,25 @@ def test_table_3_shows_initialized_then_two_epochs_then_all(write_run):
         write_run("se", [60.0, 69.84, 70.15], 6.46, attention="se"),
         write_run("se_id", [70.0, 70.0, 70.0], 69.96, attention="se", identity=True),
     ]
-    assert table3.markdown(table3.table(folders)).splitlines() == [
+    assert table3.markdown(table3.table(folders)).splitlines()[:6] == [
         "| Model | Start | Initialized | 2 epochs | 3 epochs |",
         "|---|---|---|---|---|",
-        "| baseline |  | **69.96** | 69.96 | 70.03 |",
-        "| ab | identity | **69.96** | **70.11** | **70.17** |",
+        "| baseline |  | 69.96 | 69.96 | 70.03 |",
+        "| ab | identity | 69.96 | 70.11 | 70.17 |",
         "| se | default | 6.46 | 69.84 | 70.15 |",
-        "| se | identity | **69.96** | 70.00 | 70.00 |",
+        "| se | identity | 69.96 | 70.00 | 70.00 |",
     ]
+
+
+def test_table_3_over_seeds_has_deviations_and_bold_what_is_told_apart(write_run):
+    folders = []
+    for seed in range(3):
+        folders.append(write_run(f"b{seed}", [70.0 + seed], 69.9, seed=seed))
+        folders.append(write_run(f"s{seed}", [71.0 + seed + 0.1 * (seed == 1)], 6.5, seed=seed, attention="se"))
+    text = table3.markdown(table3.table(folders))
+    assert "| baseline |  | **69.90 ± 0.00** | 71.00 ± 1.00 |" in text
+    assert "| se | default | 6.50 ± 0.00 | **72.03 ± 1.00** |" in text
+    assert table3.as_json(table3.table(folders))[1]["epochs_std"] == [pytest.approx(1.0017, abs=1e-3)]
 
 
 def test_modules_that_start_as_the_identity_come_once(tmp_path):

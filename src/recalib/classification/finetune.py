@@ -1,7 +1,7 @@
 """Attention put into a trained network and fine-tuned: Klomp et al.'s Table 3."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,14 @@ from recalib.attention.catalogue import CATALOGUE, canonical_name
 from recalib.classification.job import ClassificationJob
 from recalib.errors import RecalibError
 from recalib.runs import read_config, read_metrics
+from recalib.training.table import LEGEND, Figure, difference
 
 BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One network; test accuracies in percent.
+class TunedRow:
+    """One network, fine-tuned with one or more seeds; test accuracies in percent.
 
     Attributes:
         module: attention that was inserted, "baseline" for none.
@@ -26,8 +27,8 @@ class Row:
 
     module: str
     start: str
-    initialized: float
-    epochs: tuple[float, ...]
+    initialized: Figure
+    epochs: tuple[Figure, ...]
 
 
 def variants(job: ClassificationJob, modules: Sequence[str], starts: Sequence[str]) -> list[ClassificationJob]:
@@ -56,38 +57,54 @@ def identity_anyway(module: str) -> bool:
     return not module.startswith("timm:") and CATALOGUE[canonical_name(module)].classes[0].identity_at_start
 
 
-def table(folders: Iterable[Path]) -> list[Row]:
-    """A row for each run folder."""
-    return [_row(folder) for folder in folders]
+def table(folders: Iterable[Path]) -> list[TunedRow]:
+    """A row for all runs that differ in their seed alone."""
+    groups: dict[tuple[str, str], dict[int, list[dict[str, Any]]]] = {}
+    for folder in folders:
+        recipe = read_config(folder)["recipe"]
+        module = recipe["attention"] or BASELINE
+        identity = recipe["identity"] or (module != BASELINE and identity_anyway(module))
+        start = "" if module == BASELINE else "identity" if identity else "default"
+        groups.setdefault((module, start), {})[recipe["seed"]] = read_metrics(folder)
+    return [_row(*names, runs) for names, runs in groups.items()]
 
 
-def _row(folder: Path) -> Row:
-    recipe = read_config(folder)["recipe"]
-    rows = read_metrics(folder)
-    initialized = next(row["initialized_top1"] for row in rows if "initialized_top1" in row)
-    module = recipe["attention"] or BASELINE
-    identity = recipe["identity"] or (module != BASELINE and identity_anyway(module))
-    start = "" if module == BASELINE else "identity" if identity else "default"
-    return Row(module, start, initialized, tuple(row["top1"] for row in rows if "top1" in row))
+def _row(module: str, start: str, runs: Mapping[int, list[dict[str, Any]]]) -> TunedRow:
+    first = {
+        seed: next(row["initialized_top1"] for row in rows if "initialized_top1" in row) for seed, rows in runs.items()
+    }
+    epochs = zip(*([row["top1"] for row in rows if "top1" in row] for rows in runs.values()), strict=False)
+    return TunedRow(module, start, Figure(first), tuple(Figure(dict(zip(runs, each, strict=True))) for each in epochs))
 
 
-def as_json(rows: list[Row]) -> list[dict[str, Any]]:
+def as_json(rows: list[TunedRow]) -> list[dict[str, Any]]:
     """Rows for a results file."""
-    return [asdict(row) for row in rows]
+    return [
+        {
+            "module": row.module, "start": row.start, "runs": len(row.initialized.by_seed),
+            "initialized": row.initialized.mean, "initialized_std": row.initialized.std,
+            "epochs": [figure.mean for figure in row.epochs], "epochs_std": [figure.std for figure in row.epochs],
+        }
+        for row in rows
+    ]  # fmt: skip
 
 
-def markdown(rows: list[Row]) -> str:
-    """Table 3's form: initialized, after two epochs, after all; the best of each column bold."""
+def markdown(rows: list[TunedRow]) -> str:
+    """Table 3's form: initialized, after two epochs, after all; bold what is told apart from every other."""
     count = min(len(row.epochs) for row in rows)
     marks = sorted({min(2, count), count})
     names = ["Initialized", *(f"{mark} epoch{'s' * (mark > 1)}" for mark in marks)]
     columns = [[row.initialized for row in rows], *([row.epochs[mark - 1] for row in rows] for mark in marks)]
     lines = ["| Model | Start | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
-    for row, values in zip(rows, zip(*columns, strict=True), strict=True):
-        cells = [_cell(value, max(column)) for value, column in zip(values, columns, strict=True)]
+    for row, figures in zip(rows, zip(*columns, strict=True), strict=True):
+        cells = [_cell(figure, column) for figure, column in zip(figures, columns, strict=True)]
         lines.append(f"| {row.module} | {row.start} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    seeds = len(rows[0].initialized.by_seed)
+    said = "One seed: what differs by less than another seed would is not known." if seeds == 1 else LEGEND
+    return "\n".join([*lines, "", said])
 
 
-def _cell(value: float, best: float) -> str:
-    return f"**{value:.2f}**" if value == best else f"{value:.2f}"
+def _cell(figure: Figure, column: list[Figure]) -> str:
+    others = [other for other in column if other is not figure]
+    best = bool(others) and all(figure.mean > other.mean and difference(figure, other).told_apart for other in others)
+    return f"**{figure.text()}**" if best else figure.text()

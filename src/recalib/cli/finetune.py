@@ -11,11 +11,12 @@ from recalib.classification.finetune import as_json, markdown, table, variants
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.runs import environment
+from recalib.training.repeat import run_jobs, with_seeds
 
 EXAMPLE = """Put attention into a trained network, evaluate it as it is ("Initialized"), and fine-tune it.
 
   recalib finetune --weights resnet20-12fca82f.th --data DIR --modules baseline ab eca se
-  recalib finetune finetune-long --weights runs/NAME --data DIR --modules srm --starts identity"""
+  recalib finetune finetune-long --weights runs/NAME --data DIR --modules srm --starts identity --seeds 3"""
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Arguments:
         modules: attention modules to compare, and baseline.
         starts: how modules start: with their own initial weights, as the identity, or each in turn.
         resume: go on with the runs that were begun.
+        seeds: fine-tune with so many seeds, counted from the recipe's.
+        jobs: runs side by side; by default one, and on a GPU as many as its memory holds.
         json: write the table here.
     """
 
@@ -34,6 +37,8 @@ class Arguments:
     modules: tuple[str, ...] = ("baseline", "ab", "eca", "se", "srm", "multi_se", "gct")
     starts: tuple[Literal["default", "identity"], ...] = ("default", "identity")
     resume: bool = False
+    seeds: int = 1
+    jobs: int | None = None
     json: Path | None = None
 
 
@@ -49,16 +54,23 @@ def main(argv: list[str]) -> int:
         default=Arguments(ClassificationJob(recipe=recipe(preset), preset=preset)),
         config=(tyro.conf.OmitArgPrefixes,),
     )
+    jobs = variants(given.job, given.modules, given.starts)
+    if given.seeds > 1:
+        seeded = with_seeds([job.resolved() for job in jobs], given.seeds)
+        run_jobs(seeded, given.jobs, resume=given.resume)
+        return _finish(given, [job.folder for job in seeded])
     folders = []
-    for job in variants(given.job, given.modules, given.starts):
+    for job in jobs:
         outcome = run(job, resume=given.resume)
         if outcome.stopped:
             if outcome.first:
                 print(f"{outcome.stopped}; or the same command with --resume for the whole table")
             return 0
         folders.append(outcome.folder)
-    if not outcome.first:
-        return 0
+    return _finish(given, folders) if outcome.first else 0
+
+
+def _finish(given: Arguments, folders: list[Path]) -> int:
     rows = table(folders)
     write_json(given.json, {"table": as_json(rows), "config": given.job.config(), "environment": environment()})
     print(markdown(rows))

@@ -1,4 +1,4 @@
-"""Jobs, such as the same with many seeds, each in a process of its own, one after another or side by side."""
+"""Jobs with many modules and seeds, each in a process of its own, one after another or side by side."""
 
 import math
 import subprocess
@@ -8,35 +8,32 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import read_metrics, stop_on_signals, write_json
 from recalib.training.job import Job
 
+J = TypeVar("J", bound=Job)
 SPARE_GIB = 0.7  # of the device for each process beside what it allocates: its CUDA context and kernels
 
 
-def run_seeds(job: Job, seeds: int, side_by_side: int | None = None, *, resume: bool = False) -> list[Path]:
-    """Train a job with ``seeds`` seeds, counted from the recipe's.
+def with_modules(job: J, modules: Sequence[str | None]) -> list[J]:
+    """A job for each module, None for none, which has no options; the job itself where none are named."""
+    if not modules:
+        return [job]
+    return [_with_module(job, module, len(modules) > 1) for module in dict.fromkeys(modules)]
 
-    Args:
-        job: what is trained; a name given becomes a prefix.
-        seeds: how many.
-        side_by_side: how many at a time, on the same device; by default as many as it holds, as `fitting` says.
-        resume: go on with those that were begun.
 
-    Returns:
-        The run folders.
+def with_seeds(jobs: Sequence[J], seeds: int) -> list[J]:
+    """Each job with ``seeds`` seeds, counted from the recipe's, seed by seed.
 
     Raises:
-        RecalibError: for fewer than one seed or process, or data that is not there.
-        WorkFailed: where a run fails, or was stopped before its end.
+        RecalibError: for fewer than one.
     """
     if seeds < 1:
         raise RecalibError(f"seeds {seeds}: should be at least 1")
-    jobs = [_with_seed(job.resolved(), job.recipe.seed + i) for i in range(seeds)]
-    run_jobs(jobs, side_by_side, resume=resume)
-    return [one.folder for one in jobs]
+    return [_with_seed(job, job.recipe.seed + i, seeds > 1) for i in range(seeds) for job in jobs]
 
 
 def run_jobs(
@@ -60,6 +57,8 @@ def run_jobs(
     if side_by_side is not None and side_by_side < 1:
         raise RecalibError(f"jobs {side_by_side}: should be at least 1")
     began = time.monotonic()
+    if len({job.folder for job in jobs}) < len(jobs):
+        raise RecalibError(f"several runs would share the folder {jobs[0].folder}")
     with tempfile.TemporaryDirectory() as scratch, stop_on_signals() as stop:
         waiting, running = [*jobs], dict[Path, subprocess.Popen[bytes]]()
         while waiting or running:
@@ -90,8 +89,14 @@ def fitting(first: Path) -> int:
     return 1 + int(0.95 * told[0]["free_gib"] // (told[0]["memory_gib"] + SPARE_GIB)) if told else 1
 
 
-def _with_seed(job: Job, seed: int) -> Job:
-    name = f"{job.name}-seed{seed}" if job.name else None
+def _with_module(job: J, module: str | None, named: bool) -> J:
+    bare: dict[str, Any] = {} if module else {"options": (), "identity": False}
+    name = f"{job.name}-{module or 'baseline'}" if job.name and named else job.name
+    return replace(job, recipe=replace(job.recipe, **bare, attention=module), name=name)
+
+
+def _with_seed(job: J, seed: int, named: bool) -> J:
+    name = f"{job.name}-seed{seed}" if job.name and named else job.name
     return replace(job, recipe=replace(job.recipe, seed=seed), name=name)
 
 

@@ -1,0 +1,133 @@
+"""What the training commands of all tasks share: which job, which modules and seeds, and what is printed at the end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from recalib.cli.arguments import parse
+from recalib.cli.json_file import write_json
+from recalib.errors import RecalibError, unknown
+from recalib.report.trained import show_trained
+from recalib.runs import environment, read_config
+from recalib.training.job import Job
+from recalib.training.lifecycle import Outcome, run
+from recalib.training.longer import longer
+from recalib.training.recipe import Recipe
+from recalib.training.repeat import run_jobs, with_modules, with_seeds
+from recalib.training.table import as_json, finished_runs, table
+
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A training command.
+
+    Attributes:
+        kind: of its jobs.
+        recipes: by name.
+        example: and what it does.
+    """
+
+    kind: type[Job]
+    recipes: Mapping[str, Recipe]
+    example: str
+
+    def main(self, argv: list[str]) -> int:
+        """Run the command; returns its exit status."""
+        modules, argv = _modules(argv)
+        job, source, rest = self._starting_job(argv)
+        words = f"recalib {self.kind.command} RECIPE|--config FILE|--from RUN"
+        given = parse(
+            _arguments(self.kind), rest, words, description=self.example + ", ".join(self.recipes),
+            default=_arguments(self.kind)(job), config=(tyro.conf.OmitArgPrefixes,),
+        )  # fmt: skip
+        if len(modules) > 1 or given.seeds > 1:
+            if source is not None:
+                raise RecalibError("--from goes on with one run: it takes neither several modules nor --seeds")
+            write_json(given.json, _several(given, modules))
+            return 0
+        resume, job = given.resume, given.job
+        if source is not None:
+            job, resume = longer(job, source, resume=resume), True
+        outcome = run(job, resume=resume)
+        if outcome.first:
+            write_json(given.json, report(outcome))
+        return 0
+
+    def _starting_job(self, argv: list[str]) -> tuple[Job, Path | None, list[str]]:
+        """The job that the first arguments name, the run it goes on from where that is another, and what follows."""
+        flag = argv[0] if argv else ""
+        if flag in ("--config", "--from"):
+            if len(argv) < 2:
+                wanted = "config.json" if flag == "--config" else "folder"
+                raise RecalibError(f"{flag}: should be followed by a run's {wanted}")
+            file = Path(argv[1])
+            job = self.kind.from_config(read_config(file), file)
+            if flag == "--from":
+                return replace(job, name=None), file, argv[2:]
+            begun = file.name == "config.json" and (file.parent / "last.pt").exists() and "--resume" in argv
+            return replace(job, out=file.parent.parent, name=file.parent.name) if begun else job, None, argv[2:]
+        if flag and not flag.startswith("-"):
+            if flag not in self.recipes:
+                raise unknown("recipe", flag, self.recipes)
+            return self.kind(recipe=self.recipes[flag], preset=flag), None, argv[1:]
+        if "--help" in argv or "-h" in argv:
+            return self.kind(), None, argv
+        raise RecalibError(f"which recipe? There are {', '.join(self.recipes)}; or --config FILE")
+
+
+def _arguments(kind: type[Job]) -> Any:
+    """Flags of a command whose jobs are of a kind."""
+
+    @dataclass(frozen=True)
+    class Arguments:
+        """What may stand beside the job's own flags.
+
+        Attributes:
+            job: recipe, data and folder.
+            resume: go on from the run's last checkpoint, where it has one.
+            seeds: train with so many seeds, counted from the recipe's, and make a table of mean and deviation.
+            jobs: runs side by side; by default one, and on a GPU as many as its memory holds.
+            json: write the result here.
+        """
+
+        job: Annotated[kind, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+        resume: bool = False
+        seeds: int = 1
+        jobs: int | None = None
+        json: Path | None = None
+
+    return Arguments
+
+
+def _modules(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The modules after ``--attention``, where there are several, and the arguments with the first real one of them."""
+    if "--attention" not in argv:
+        return [], argv
+    first = argv.index("--attention") + 1
+    last = next((i for i in range(first, len(argv)) if argv[i].startswith("--")), len(argv))
+    modules, rest = argv[first:last], argv[: first - 1] + argv[last:]
+    real = [module for module in modules if module != NONE]
+    return modules, [*rest, "--attention", real[0]] if real else [*rest, "--attention", "None"] if modules else argv
+
+
+def _several(given: Any, modules: Sequence[str]) -> dict[str, object]:
+    """Train with many modules and seeds; print and return the table of all runs of this recipe in the same folder."""
+    jobs = with_seeds(with_modules(given.job.resolved(), [None if m == NONE else m for m in modules]), given.seeds)
+    run_jobs(jobs, given.jobs, resume=given.resume)
+    folders = [job.folder for job in jobs]
+    rows = table(finished_runs(given.job.out, folders[0]))
+    show_trained(rows)
+    return {"runs": [str(folder) for folder in folders], "table": as_json(rows), "environment": environment()}
+
+
+def report(outcome: Outcome) -> dict[str, object]:
+    """Say how a run ended; its metrics for ``--json``."""
+    if outcome.stopped:
+        print(outcome.stopped)
+    told = {"run": str(outcome.folder), "stopped": outcome.stopped, **outcome.metrics}
+    return {**told, "environment": environment()}
