@@ -13,7 +13,7 @@ from recalib.report.marks import Mark, marks
 from recalib.report.page import render
 from recalib.report.svg import draw
 from recalib.report.trained import seed_curves
-from recalib.training.table import COLUMNS, Row
+from recalib.training.table import SCORED, Row
 
 COLUMNS = ("network", "parameters", "MMACs", "ms", "overhead, %", "seeds", "score", "gain")
 
@@ -118,7 +118,7 @@ def _half(network: Mapping[str, Any]) -> float:
 def _row(network: Mapping[str, Any]) -> Row:
     """The network's curve as `recalib report` draws those of runs."""
     curve = [(fmean(epoch), stdev(epoch) if len(epoch) > 1 else 0.0) for epoch in network["curve"]]
-    return Row(network["name"], network["name"], "", COLUMNS[0], {}, curve, {})
+    return Row(network["name"], network["name"], "", SCORED[0], {}, curve, {})
 
 
 def _cells(network: Mapping[str, Any]) -> list[str]:

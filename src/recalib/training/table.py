@@ -31,7 +31,7 @@ class Column:
 
 
 # of each task, the score first; a run is of the first task whose score it has
-COLUMNS = (
+SCORED = (
     (Column("top1", "Top-1"), Column("top5", "Top-5")),
     (Column("AP", "AP", 100), Column("AP50", "AP50", 100), Column("mask_AP", "Mask AP", 100)),
     (Column("miou", "Mean IoU", 100), Column("pixel_accuracy", "Pixels", 100)),
@@ -169,7 +169,7 @@ def is_finished(folder: Path) -> bool:
 
 def epochs_of(folder: Path) -> list[dict[str, Any]]:
     """Rows of the epochs that were evaluated."""
-    scores = [columns[0].name for columns in COLUMNS]
+    scores = [columns[0].name for columns in SCORED]
     return [row for row in read_metrics(folder) if any(score in row for score in scores)]
 
 
@@ -206,7 +206,7 @@ def _row(
 ) -> Row:
     rows = {seed: epochs_of(folder) for seed, folder in runs.items()}
     last = [epochs[-1] for epochs in rows.values()]
-    columns = next(columns for columns in COLUMNS if columns[0].name in last[0])
+    columns = next(columns for columns in SCORED if columns[0].name in last[0])
     there = tuple(column for column in columns if all(column.name in row for row in last))
     figures = {
         column.name: Figure({seed: column.factor * epochs[-1][column.name] for seed, epochs in rows.items()})
