@@ -86,14 +86,14 @@ def test_so_many_seeds_show_a_gain_in_four_of_five_studies():
 
 def test_a_larger_network_is_better_use_of_the_time_where_modules_lie_below_its_line():
     scores = drawn({"plain": 90.0, "slow": 90.3, "quick": 90.3, "larger": 91.0}, deviation=0.02)
-    times = {"plain": 10.0, "slow": 16.0, "quick": 10.5, "larger": 17.0}
-    over = Comparison(scores, "plain").over_line(times, "larger")
-    assert over["slow"].points == pytest.approx(0.3 - 6 / 7, abs=0.05)
-    assert over["quick"].points == pytest.approx(0.3 - 0.5 / 7, abs=0.05)
+    over = Comparison(scores, "plain").over_line({"slow": (0.8, 0.7, 0.9), "quick": (0.1, 0.0, 0.2)}, "larger")
+    assert over["slow"].points == pytest.approx(0.3 - 0.8, abs=0.05)
+    assert over["quick"].points == pytest.approx(0.3 - 0.1, abs=0.05)
     assert (over["slow"].verdict, over["quick"].verdict) == ("worse", "better")
 
 
-def test_a_module_slower_than_the_larger_network_is_compared_with_it_whole():
-    scores = drawn({"plain": 90.0, "slow": 90.9, "larger": 91.0}, deviation=0.02)
-    over = Comparison(scores, "plain").over_line({"plain": 10.0, "slow": 30.0, "larger": 17.0}, "larger")
-    assert over["slow"].points == pytest.approx(-0.1, abs=0.05)
+def test_times_that_are_not_known_decide_nothing():
+    scores = drawn({"plain": 90.0, "eca": 90.3, "larger": 91.0}, deviation=0.02)
+    over = Comparison(scores, "plain").over_line({"eca": (0.8, 0.0, 1.0)}, "larger")["eca"]
+    assert over.verdict == "open"
+    assert over.low < -0.7 + 0.05 < 0.3 - 0.05 < over.high

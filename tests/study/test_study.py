@@ -11,7 +11,7 @@ from recalib import RecalibError
 from recalib.classification import ClassificationJob, ClassificationRecipe
 from recalib.classification.network import build_network
 from recalib.report.study import markdown, study_page
-from recalib.study.study import Study, larger_than, results, run_study
+from recalib.study.study import Study, larger_than, results, run_study, shares_of
 
 
 @pytest.fixture
@@ -163,3 +163,12 @@ def test_a_study_trains_everything_and_goes_on_where_it_was_stopped(cifar, tmp_p
         (folder / "last.pt").unlink()  # as records are kept
     assert run_study(study)["networks"] == whole["networks"]
     assert torch.get_num_threads() >= 1
+
+
+def test_shares_of_the_larger_networks_time_are_open_where_it_is_not_slower_for_certain(make_study):
+    arms = make_study(attention=("eca", "se")).arms()
+    plain, eca, se, larger = (arm.name for arm in arms)
+    known = {plain: [10.0] * 9, eca: [12.0] * 9, se: [30.0] * 9, larger: [18.0] * 9}
+    assert shares_of(known, arms, larger) == {eca: (0.25, 0.25, 0.25), se: (1.0, 1.0, 1.0)}
+    noisy = known | {larger: [8.0, 9.0, 11.0, 12.0, 10.5, 9.5, 13.0, 7.0, 10.2]}
+    assert {share[1:] for share in shares_of(noisy, arms, larger).values()} == {(0.0, 1.0)}

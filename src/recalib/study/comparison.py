@@ -16,6 +16,7 @@ MOST_SEEDS = 1000
 Array = NDArray[np.float64]
 Scores = Mapping[str, Mapping[int, float]]
 """Score of each network by seed."""
+Share = tuple[float, float, float]
 Verdict = Literal["better", "worse", "open"]
 
 
@@ -84,20 +85,26 @@ class Comparison:
         """Each network above the baseline, with intervals that hold all at once (Dunnett 1955, for blocks)."""
         return self.differences([{name: 1.0, self.baseline: -1.0} for name in self.others], self.others)
 
-    def over_line(self, times: Mapping[str, float], larger: str) -> dict[str, Difference]:
+    def over_line(self, shares: Mapping[str, Share], larger: str) -> dict[str, Difference]:
         """Each module above what the larger network gives for the same time, on the line from the baseline to it.
 
+        Intervals are of the scores at both ends of the share's interval, whichever is farther: they are wide where
+        the times are not known well.
+
         Args:
-            times: of every network, in any unit; taken to be known.
+            shares: what each module takes of the time between the baseline and the larger network: value, lower and
+                upper end.
             larger: name of the larger network.
         """
-        modules = [name for name in self.others if name != larger]
-        start, whole = times[self.baseline], times[larger] - times[self.baseline]
-        contrasts = []
-        for name in modules:
-            share = min(max((times[name] - start) / whole, 0.0), 1.0) if whole > 0 else 1.0
-            contrasts.append({name: 1.0, larger: -share, self.baseline: share - 1.0})
-        return self.differences(contrasts, modules)
+        modules = [name for name in self.others if name in shares]
+        at = [
+            self.differences(
+                [{name: 1.0, larger: -s, self.baseline: s - 1.0} for name in modules for s in [shares[name][i]]],
+                modules,
+            )
+            for i in range(3)
+        ]
+        return {name: Difference(at[0][name].points, at[2][name].low, at[1][name].high) for name in modules}
 
     def differences(self, contrasts: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, Difference]:
         """Weighted sums of the networks' scores, with intervals that hold all at once."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from recalib.attention.catalogue import canonical_name
@@ -164,7 +165,8 @@ def results(study: Study) -> dict[str, Any]:
     comparison = Comparison(scores, baseline) if scores[baseline] else None
     gains = comparison.gains() if comparison and comparison.others else {}
     larger = next((arm.name for arm in arms if arm.role == "larger" and arm.name in gains), None)
-    over = comparison.over_line(times["ms"], larger) if comparison and larger and times and len(gains) > 1 else {}
+    shares = shares_of(times["samples_ms"], arms, larger) if times and larger else {}
+    over = comparison.over_line(shares, larger) if comparison and larger and any(n in gains for n in shares) else {}
     told = [
         _arm(arm, runs[arm.name], scores[arm.name], key, unit, gains.get(arm.name), over.get(arm.name), times, study)
         for arm in arms
@@ -275,6 +277,30 @@ def _times(study: Study, arms: Sequence[Arm]) -> dict[str, Any]:
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, found)
+    return found
+
+
+def shares_of(
+    samples: Mapping[str, Sequence[float]], arms: Sequence[Arm], larger: str
+) -> dict[str, tuple[float, float, float]]:
+    """What each module takes of the time between the baseline and the larger network, from 0 to 1.
+
+    With 95 % intervals by the bootstrap over rounds; from 0 to 1 where the larger network is not slower for certain.
+    """
+    pairs = np.array([samples[arm.name] for arm in arms])
+    drawn = np.random.default_rng(0).integers(pairs.shape[1], size=(2000, pairs.shape[1]))
+    place = {arm.name: i for i, arm in enumerate(arms)}
+    found = {}
+    for values in (np.median(pairs, -1), np.median(pairs[:, drawn], -1)):
+        whole = values[place[larger]] - values[0]
+        sure = bool(np.all(np.quantile(whole, 0.025) > 0))
+        for arm in (arm for arm in arms if arm.role == "module"):
+            share = ((values[place[arm.name]] - values[0]) / np.where(whole > 0, whole, np.inf)).clip(0, 1)
+            if values.ndim == 1:
+                found[arm.name] = (float(share), 0.0, 1.0)
+            elif sure:
+                low, high = np.quantile(share, [0.025, 0.975])
+                found[arm.name] = (found[arm.name][0], float(low), float(high))
     return found
 
 
