@@ -138,6 +138,18 @@ def test_the_rest_of_a_day_too(tmp_path):
     assert ended["t2"] == ended["measure"] == "ok"
 
 
+@pytest.mark.gpu
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(not gpu_stages.torch.cuda.is_available(), reason="no GPU here")
+def test_every_kernel_on_this_gpu(tmp_path):
+    run = python(
+        "from recalib.cli import main; sys.exit(main(sys.argv[1:]))",
+        *("bench", "--gpu-day", "--minutes", 5, "--out", tmp_path, "--stages", "machine", "check"),
+        limit=360,
+    )
+    assert run.returncode == 0, (run.stdout, [r for r in records_of(tmp_path) if r.get("status") == "wrong"])
+
+
 def test_stages_are_chosen_by_name_and_by_part():
     stages = gpu_stages.stages(gpu_stages.TINY)
     assert [stage.name for stage in chosen(stages, ["A"])] == ["machine", "check", "t3", "bandwidth"]

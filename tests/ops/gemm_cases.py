@@ -14,6 +14,7 @@ from recalib.ops import gemm, gemm_triton
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
+MANY = "RECALIB_MANY_SHAPES" in os.environ  # each compiles variants of its own
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 FIXTURES = [HealthCheck.function_scoped_fixture]  # what they patch is the same for every example
 SHAPES = [  # N, C_in, C_out, H, W
@@ -85,7 +86,7 @@ def test_every_type_and_awkward_shape(shape, dtype):
     check(drawn(*shape, dtype), True)
 
 
-@settings(max_examples=8 if INTERPRETED else 100, deadline=None, derandomize=True, suppress_health_check=FIXTURES)
+@settings(max_examples=100 if MANY else 8, deadline=None, derandomize=True, suppress_health_check=FIXTURES)
 @given(shape=st.tuples(*(st.integers(1, n) for n in (3, 80, 80, 9, 9))), relu=st.booleans())
 def test_any_shape(shape, relu):
     check(drawn(*shape, torch.float32), relu)

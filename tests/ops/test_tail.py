@@ -262,6 +262,20 @@ def test_compiles_as_one_graph(name):
     assert_same(outcome(compiled, *args), outcome(compose, *args), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
+@layouts
+def test_inductor_keeps_the_operators_and_their_strides(layout):
+    """What a GPU's compiled training step does, as far as a CPU can: one graph, forward and backward."""
+    torch.manual_seed(0)
+    x, r = maps(4, 8, 3, 3, layout=layout)
+    args = (x, batch_norm(8), gate("se", 8), r, True)
+    compiled = torch.compile(tail, fullgraph=True, backend="inductor")
+    got = outcome(compiled, *args)
+    assert_same(got, outcome(compose, *args), rtol=1e-9, atol=1e-10)
+    assert got[0].stride() == x.stride(), "the output"
+    assert got[1].stride() == x.stride(), "the gradient of the map"
+
+
 def test_exports_with_its_operators():
     network = Network("srm", tail).eval()
     program = torch.export.export(network, (torch.randn(2, 3, 8, 8),))

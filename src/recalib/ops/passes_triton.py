@@ -47,7 +47,7 @@ def integrate(
     x: Tensor, centre: Tensor | None, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None, relu: bool
 ) -> Tensor:
     """``act(scale * (x - centre) + shift + residual)``; see `recalib.ops.passes.integrate`."""
-    tile = Tile(x)
+    tile = Tile(x, residual)
     y = torch.empty_like(x)
     operands = (x, _dense(centre), _dense(scale), _dense(shift), residual, y)
     tile.launch(kernels.integrate, tile.tiles, *operands, ACC=ACC[wide(x.dtype)], RELU=relu, SPLITS=tile.tiles)
@@ -58,7 +58,7 @@ def mask_and_reduce(
     dy: Tensor, y: Tensor | None, x: Tensor | None, centre: Tensor | None, sums: bool
 ) -> tuple[Tensor, Tensor]:
     """Gradient before the ReLU, and its sums; see `recalib.ops.passes.mask_and_reduce`."""
-    tile = Tile(dy)
+    tile = Tile(dy, y, x)
     order = 1 + (x is not None) if sums else 0
     splits = tile.splits if sums else tile.tiles
     dm = None if y is None else torch.empty_like(dy)
@@ -70,7 +70,7 @@ def mask_and_reduce(
 
 def differentiate(dm: Tensor, scale: Tensor, x: Tensor | None, stats: Tensor, d_stats: Tensor) -> Tensor:
     """Gradient of the map; see `recalib.ops.passes.differentiate`."""
-    tile = Tile(dm)
+    tile = Tile(dm, x)
     dx = torch.empty_like(dm)
     operands = (dm, _dense(scale), x, stats, _dense(d_stats), dx, len(dm))
     tile.launch(kernels.differentiate, tile.tiles, *operands, ACC=ACC[stats.dtype], ORDER=len(stats), SPLITS=tile.tiles)
@@ -78,17 +78,20 @@ def differentiate(dm: Tensor, scale: Tensor, x: Tensor | None, stats: Tensor, d_
 
 
 class Tile:
-    """How a map is cut, from its shape, layout and device alone.
+    """How a map is cut, from its shape, layout and device alone; other maps of the same tail are cut alike.
 
     A tile gives each of 128 threads four accesses of 16 bytes, or eight single values where rows are not aligned. It
     has up to 64 channels for channels_last (128 bytes of bfloat16), as many positions as it can otherwise, and the
     rest along the other dimension.
     """
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, x: Tensor, *others: Tensor | None) -> None:
         _, channels, h, w = x.shape
         self.x, self.channels, self.positions = x, channels, h * w
         self.channels_last = not x.is_contiguous()
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        for t in (x, *others):  # a compiler that changed the strides of one would have it read as another
+            assert t is None or t.is_contiguous(memory_format=layout), "maps of a tail have one layout"
         vector = min(16 // x.element_size(), _unit(channels if self.channels_last else self.positions))
         self.values = max(4 * vector, 8) * 32 * OPTIONS["num_warps"]
         self.bc, self.bp = self._cut(CHANNELS)
