@@ -310,7 +310,7 @@ def test_nothing_waits_for_the_device_so_that_cuda_graphs_can_record_it(name, tr
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", [*GATES, None])
-def test_a_gpu_takes_two_passes_at_any_size_with_and_without_a_gate(name, training):
+def test_a_gpu_takes_two_passes_where_maps_are_large_with_and_without_a_gate(name, training):
     called = []
 
     class Listen(TorchDispatchMode):
@@ -322,7 +322,7 @@ def test_a_gpu_takes_two_passes_at_any_size_with_and_without_a_gate(name, traini
         place = {"device": "cuda"}
         norm = nn.BatchNorm2d(16, **place).train(training)
         gate = None if name is None else create_attention(name, 16, **place).train(training)
-        x, r = maps(2, 16, 1, 1, dtype=torch.bfloat16, **place)
+        x, r = maps(128, 16, 128, 128, dtype=torch.bfloat16, **place)
         with Listen():
             y = recalibrate(x, norm, gate, r)
     assert y.device.type == "cuda"
@@ -342,3 +342,17 @@ def test_a_new_mechanism_fuses_by_its_gate_alone(fusing):
 
 def test_the_door_and_the_contract_are_what_ops_offers():
     assert {"recalibrate", "Moments", "Affine", "GateOnMoments", "moments", "integrate"} <= set(ops.__all__)
+
+
+def test_on_a_gpu_small_maps_train_by_their_modules_since_operators_cost_python(monkeypatch):
+    module = sys.modules["recalib.ops.recalibrate"]
+    taken = []
+    monkeypatch.setattr(module.passes, "has_kernels", lambda _: True)
+    monkeypatch.setattr(module, "tail", lambda x, *_: taken.append(1) or x)
+    x = torch.randn(2, 16, 4, 4, requires_grad=True)
+    norm, gate = nn.BatchNorm2d(16), create_attention("se", 16)
+    torch.testing.assert_close(recalibrate(x, norm, gate, x), module.compose(x, norm, gate, x, True))
+    assert not taken
+    monkeypatch.setattr(module, "_WORTHWHILE_ON_GPU", x.numel())
+    recalibrate(x, norm, gate, x)
+    assert taken

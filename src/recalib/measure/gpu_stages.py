@@ -28,6 +28,7 @@ from recalib.measure.training_steps import TrainingSession
 from recalib.ops import passes, passes_torch, recalibrate
 from recalib.ops.gemm import recalibrated_conv
 from recalib.ops.reference import compose
+from recalib.ops.tail import tail
 from recalib.runtimes import Session, Settings, find_protocol, find_runtime, timer
 from recalib.runtimes.machine import best_device, describe
 from recalib.runtimes.memory import free_memory
@@ -248,7 +249,7 @@ def _check_gradients(name: str, shape: tuple[int, ...]) -> None:
         norm_, gate_ = (copy.deepcopy(module).to(kind) for module in (norm, gate))
         u, shortcut = (t.detach().to(kind).requires_grad_() for t in (x, r))
         if kind == torch.float32:
-            y = recalibrate(u, norm_, gate_, shortcut)
+            y = tail(u, norm_, gate_, shortcut, True)  # type: ignore[arg-type]
         else:
             y = compose(u, norm_, gate_, shortcut, True)
         inputs = [u, shortcut, *norm_.parameters(), *gate_.parameters()]

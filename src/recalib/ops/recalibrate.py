@@ -13,6 +13,7 @@ from recalib.ops.norm import is_affine, is_synchronized, uses_batch_statistics
 from recalib.ops.reference import compose, integrate, moments
 from recalib.ops.tail import tail
 
+_WORTHWHILE_ON_GPU = 2**25  # values from which on operators win in eager mode on a GPU; estimated, see `_tail`
 _WORTHWHILE = 2**20  # values a thread, from which on the two passes win on a CPU; see `_worthwhile`
 
 
@@ -79,6 +80,9 @@ def attend(x: Tensor, gate: GateOnMoments) -> Tensor:
 def _tail(x: Tensor, norm: nn.Module | None, gate: GateOnMoments | None, residual: Tensor | None, relu: bool) -> Tensor:
     """A plan's launches, or `tail`; where that fails because a module is on another device, an error that says so.
 
+    On a GPU in eager mode the operators of a tail that trains take a millisecond of Python more than its modules, which
+    is what 17 maps of 2^25 values in bfloat16 cost there (estimated): smaller maps take the modules.
+
     Devices are compared after a failure only: in every call it would cost a GPU more than a launch.
     """
     if torch.compiler.is_compiling():  # a compiler that has to leave the graph in a gate cannot do so inside of a try
@@ -86,6 +90,8 @@ def _tail(x: Tensor, norm: nn.Module | None, gate: GateOnMoments | None, residua
     planned = plans.first(x, norm, cast("nn.Module | None", gate), residual, relu)
     if planned is not None:
         return planned
+    if passes.has_kernels(x) and x.numel() < _WORTHWHILE_ON_GPU and not is_synchronized(norm):
+        return compose(x, norm, cast("nn.Module | None", gate), residual, relu)
     try:
         return tail(x, norm, gate, residual, relu)
     except Exception:
@@ -117,7 +123,7 @@ def _pays(x: Tensor, attention: object) -> bool:
 
     * A graph that is captured for inference holds plain modules: runtimes and compilers fold the norm into the
       convolution before it and fuse the rest, which they could not do around an operator they do not know.
-    * A GPU: always otherwise, in training and in eager inference.
+    * A GPU: always otherwise, in training and in eager inference; see `_tail` for small maps.
     * A CPU: in eager training, with a gate, from `_worthwhile` values a thread on; below, and without a gate, torch's
       batch norm has the lower fixed cost, and half precision runs on native kernels that convert as they read. In
       inference torch's own operators, overwriting what they can, are as fast.
