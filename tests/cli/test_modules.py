@@ -48,6 +48,14 @@ def test_it_says_what_a_module_reads_and_how_it_runs_and_starts(catalogue):
     assert facts(name="ab") == ("mean", True, True)
 
 
+def test_passes_over_the_map_are_one_a_read_and_one_for_the_gates(catalogue):
+    passes = {e["name"]: e["passes"] for e in catalogue["modules"] if not e["options"]}
+    assert (passes["se"], passes["simam"], passes["coord"], passes["triplet"], passes["cbam"]) == (2, 2, 2, 2, 3)
+    assert passes["bam"] is passes["sge"] is None
+    assert entry(catalogue, name="cbam")["moments"] == "mean, maximum, pixel mean, pixel maximum"
+    assert entry(catalogue, name="simam")["authors"].startswith("after")
+
+
 def test_aliases_and_papers_are_given(catalogue):
     assert entry(catalogue, "ab")["aliases"] == ["meanrew"]
     assert "1910.03151" in entry(catalogue, "eca")["paper"]
@@ -58,6 +66,7 @@ def test_the_table_fits_a_terminal_of_80_columns_without_losing_a_formula(capsys
     assert main(["modules"]) == 0
     out = capsys.readouterr().out
     assert "y = x·σ(W₂·relu(W₁·m))" in out
+    assert "[a(x₁); b(x₁)]" in out, "brackets of a formula are no markup"
     assert "kernel_size=7" in out
     assert "…" not in out
 

@@ -217,7 +217,8 @@ def test_a_users_own_gate_stays_in_the_blocked_layout_where_every_step_has_a_for
 
 
 @pytest.mark.parametrize(
-    ("name", "width"), [("ab", 64), ("ge", 64), ("se", 4), ("multi_se", 3 * 4 + 3), ("se_var3", 64), ("eca_ns", 64)]
+    ("name", "width"),
+    [("ab", 64), ("ge", 64), ("se", 4), ("multi_se", 3 * 4 + 3), ("se_var3", 64), ("eca_ns", 64), ("ecam", 64)],
 )
 def test_the_first_layer_is_read_off_the_gate(name, width):
     layers = take_apart(recalib.create_attention(name, 64))

@@ -7,10 +7,11 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 from torch import nn
 
-from recalib.attention import CATALOGUE, GCTL1, GEFull, create_attention
+from recalib.attention import CATALOGUE, GCTL1, BroadcastAttention, GEFull, create_attention
 from recalib.attention.base import Described
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
@@ -47,9 +48,11 @@ class Entry:
         title: the name in its paper.
         formula: y as a function of x.
         params: parameters at the given number of channels.
-        moments: what it reads of a map: ``"mean"``, ``"mean, variance"``, or ``"map"``.
+        moments: what it reads of a map: ``"mean"``, ``"mean, variance"``, other statistics, or ``"map"``.
         identity_at_start: whether it starts as the identity without being asked to.
-        fused: whether `recalib.ops.recalibrate` can fuse it.
+        fused: whether `recalib.ops.recalibrate` can fuse it with norm, shortcut and ReLU.
+        passes: over the map, forward, and as many backward; None where it runs as plain operators.
+        authors: where its authors put it, by the modules of such a name; None for the end of a residual branch.
         paper: first author, year, arXiv number.
     """
 
@@ -62,6 +65,8 @@ class Entry:
     moments: str
     identity_at_start: bool
     fused: bool
+    passes: int | None
+    authors: str | None
     paper: str
 
 
@@ -75,6 +80,7 @@ def main(argv: list[str]) -> int:
     console = Console()
     console.print(_numbers(entries, args.channels), _formulas(entries), highlight=False)
     console.print("All start as the identity with identity=True.", highlight=False)
+    console.print("Passes are over the map, forward, and as many backward; plain: operator after operator.")
     return 0
 
 
@@ -93,11 +99,22 @@ def _entries(channels: int) -> Iterator[Entry]:
                 moments=_moments(module),
                 identity_at_start=form.identity_at_start,
                 fused=isinstance(module, GateOnMoments),
+                passes=_passes(module),
+                authors=f"{form.authors.position} {form.authors.names}" if form.authors else None,
                 paper=form.paper,
             )
 
 
+def _passes(module: nn.Module) -> int | None:
+    """One read a step, and one to apply the gates."""
+    if isinstance(module, GateOnMoments):
+        return 2
+    return 1 + len(module.steps()) if isinstance(module, BroadcastAttention) else None
+
+
 def _moments(module: nn.Module) -> str:
+    if isinstance(module, BroadcastAttention):
+        return ", ".join(name.replace("_", " ") for step in module.steps() for name in step.reads)
     if not isinstance(module, GateOnMoments):
         return "map"
     return "mean, variance" if module.needs_variance else "mean"
@@ -106,18 +123,18 @@ def _moments(module: nn.Module) -> str:
 def _numbers(entries: list[Entry], channels: int) -> Table:
     table = Table(Column("name", no_wrap=True), box=box.SIMPLE_HEAD)
     table.add_column(f"parameters\n(C = {channels})", justify="right")
-    for heading in ("\nreads", "identity\nat start", "\nruns", "\nalso called"):
+    for heading in ("\nreads", "identity\nat start", "\npasses", "also\ncalled"):
         table.add_column(heading)
     for entry in entries:
-        start, runs = "yes" if entry.identity_at_start else "no", "fused" if entry.fused else "plain"
-        table.add_row(_name(entry), f"{entry.params:,}", entry.moments, start, runs, ", ".join(entry.aliases))
+        start, passes = "yes" if entry.identity_at_start else "no", str(entry.passes or "plain")
+        table.add_row(_name(entry), f"{entry.params:,}", entry.moments, start, passes, ", ".join(entry.aliases))
     return table
 
 
 def _formulas(entries: list[Entry]) -> Table:
     table = Table("name", "formula, with m and v the mean and variance over H and W", box=box.SIMPLE_HEAD)
     for entry in entries:
-        table.add_row(_name(entry), f"{entry.title} ({entry.paper})\n{entry.formula}")
+        table.add_row(_name(entry), escape(f"{entry.title} ({entry.paper})\n{entry.formula}"))
     return table
 
 

@@ -18,7 +18,7 @@ from recalib.attention import Attention
 from recalib.ops import Affine, Moments
 
 # Values of a first layer for each channel: ECA has one, SE a sixteenth. ECAM has C // 8, as a matrix C^3 / 8 numbers,
-# which are 8 GB at C = 2048: left as the convolution that it is.
+# which are 8 GB at C = 2048: left as the convolution that it is, behind the means.
 WIDEST = 4
 
 
@@ -69,7 +69,7 @@ def traced(attention: Attention, size: int | None = None) -> fx.GraphModule | No
 
 
 def take_apart(attention: Attention) -> Layers | None:
-    """The first layer and the rest of a gate on means; None where its code does not tell, or the layer is too wide."""
+    """The first layer and the rest of a gate on means; None where its code does not tell."""
     whole = None if attention.needs_variance else traced(attention)
     if whole is None:
         return None
@@ -78,13 +78,15 @@ def take_apart(attention: Attention) -> Layers | None:
     mean = next(node for node in whole.graph.nodes if node.op == "placeholder")
     try:
         exact = copy.deepcopy(whole).cpu().double()
-        first = _part(exact, [_same(exact, node) for node in front], [_same(exact, mean)])
         C = attention.channels
         exactly: dict[str, Any] = {"dtype": torch.double, "device": "cpu"}
         points = torch.cat([torch.eye(C, **exactly), torch.zeros(1, C, **exactly)])
         with torch.no_grad():
-            if sum(image.numel() for image in first(points[-1:])) > WIDEST * C:
-                return None
+            first = _part(exact, [_same(exact, node) for node in front], [_same(exact, mean)])
+            values = first(points[-1:])
+            if any(value.ndim != 2 for value in values) or sum(value.numel() for value in values) > WIDEST * C:
+                front = [mean]  # then the means themselves are what the rest is computed from
+                first = _part(exact, [_same(exact, mean)], [_same(exact, mean)])
             images = first(points)
             rows = [(image[:-1] - image[-1:]).T for image in images]
             layers = Layers(
