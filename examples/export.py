@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from recalib.data.pictures import image_files, read_batch
-from recalib.deploy.classifier import Classifier, open_classifier, open_exported
-from recalib.deploy.export import export, relative_difference
+from recalib.deploy.classifier import Classifier, open_classifier, open_exported_classifier
+from recalib.deploy.classifier_file import export_classifier, relative_difference
 from recalib.measure.networks import perturb_
 from recalib.runs import environment
 
@@ -51,18 +51,20 @@ def differences(model, module, files):
     with tempfile.TemporaryDirectory() as folder:
         for to, suffix in (("onnx", ".onnx"), ("openvino", ".xml")):
             path = Path(folder) / f"free{suffix}"
-            export(classifier.network, path, replace(classifier.about, dynamic=True), to=to)
+            export_classifier(classifier.network, path, replace(classifier.about, dynamic=True), to=to)
             for batch, size in SHAPES:
                 yield measure(classifier, path, module, batch, size, files)
         for batch, size in SHAPES:
             path = Path(folder) / "fixed.onnx"
-            export(classifier.network, path, replace(classifier.about, dynamic=False, batch=batch, size=size))
+            export_classifier(
+                classifier.network, path, replace(classifier.about, dynamic=False, batch=batch, size=size)
+            )
             yield measure(classifier, path, module, batch, size, files)
 
 
 def measure(classifier: Classifier, path, module, batch, size, files):
     images = read_batch(files[:batch], size, classifier.about.crop, classifier.about.normalization)
-    exported = open_exported(path, size)
+    exported = open_exported_classifier(path, size)
     with torch.inference_mode():
         difference = relative_difference(exported.network(images), classifier.network(images))
     return {

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from recalib.attention.param_groups import param_groups
     from recalib.cost import cost
     from recalib.deploy.deploy import deploy
+    from recalib.deploy.network_file import export, open_exported
     from recalib.models.cifar_resnet import cifar_resnet
     from recalib.study.trim import Trimmed, trim
     from recalib.surgery import (
@@ -48,11 +49,13 @@ __all__ = [
     "cost",
     "create_attention",
     "deploy",
+    "export",
     "fuse_",
     "insert_",
     "inspect_checkpoint",
     "integrations",
     "load_checkpoint",
+    "open_exported",
     "ops",
     "param_groups",
     "remove_",
@@ -64,7 +67,7 @@ __all__ = [
 _HOMES = {  # package: the public names that it defines
     "attention": ("attention_names", "create_attention", "param_groups"),
     "cost": ("cost",),
-    "deploy": ("deploy",),
+    "deploy": ("deploy", "export", "open_exported"),
     "models": ("cifar_resnet",),
     "study": ("Trimmed", "trim"),
     "surgery": (

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import recalib
-from recalib.deploy.classifier import open_classifier, open_exported
-from recalib.deploy.export import export, relative_difference
+from recalib.deploy.classifier import open_classifier, open_exported_classifier
+from recalib.deploy.classifier_file import export_classifier, relative_difference
 
 CODE = "\n".join(re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(), re.S))
 CLASSES = {}
@@ -75,8 +75,8 @@ def test_it_is_deployed_to_every_target(name, target):
 def test_it_is_exported(name, tmp_path):
     network = trained(name)
     about = replace(open_classifier("cifar_resnet8").about, dynamic=True)
-    assert export(network, tmp_path / "net.onnx", about, to="onnx").difference < 1e-5
-    run = open_exported(tmp_path / "net.onnx").network
+    assert export_classifier(network, tmp_path / "net.onnx", about, to="onnx").difference < 1e-5
+    run = open_exported_classifier(tmp_path / "net.onnx").network
     for shape in ((1, 3, 32, 32), (7, 3, 37, 21)):
         images = torch.randn(shape)
         with torch.inference_mode():

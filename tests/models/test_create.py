@@ -78,3 +78,29 @@ def test_an_option_that_the_network_does_not_take_is_named(name):
 def test_a_tag_of_pretrained_weights_that_does_not_exist_is_named():
     with pytest.raises(RecalibError, match="best_ever"):
         create_model("resnet50.best_ever")
+
+
+def test_a_network_of_the_users_own(monkeypatch, tmp_path):
+    (tmp_path / "mine_of_the_test.py").write_text(
+        "import torch\ndef net(width=4): return torch.nn.Conv2d(3, width, 1)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert create_model("mine_of_the_test:net").out_channels == 4
+    assert create_model("mine_of_the_test:net", width=5).out_channels == 5
+    for name, message in {
+        "mine_of_the_test:nett": "model 'mine_of_the_test:nett': .*no attribute 'nett'; give package.module:name",
+        "nobodys_package:net": "No module named 'nobodys_package'",
+        "math:sqrt": "model 'math:sqrt'",
+        "math:pi": "model 'math:pi' makes a float, not an nn.Module",
+    }.items():
+        with pytest.raises(RecalibError, match=message):
+            create_model(name)
+
+
+def test_weights_are_named_as_their_libraries_do():
+    assert type(create_model("timm:resnet18.a1_in1k")).__name__ == "ResNet"
+    assert type(create_model("torchvision:resnet18.IMAGENET1K_V1")).__module__ == "torchvision.models.resnet"
+    with pytest.raises(RecalibError, match="unknown weights of torchvision:resnet18 'IMAGENET1K_V2'; did you mean"):
+        create_model("torchvision:resnet18.IMAGENET1K_V2")
+    with pytest.raises(RecalibError, match="has no published weights"):
+        create_model("cifar_resnet20", pretrained=True)

@@ -13,7 +13,7 @@ from recalib.classification.scores import Predictions, predict, summary
 from recalib.data import normalization_name
 from recalib.data.imagenet import CROP
 from recalib.deploy.about import label_names
-from recalib.deploy.classifier import Classifier, open_exported
+from recalib.deploy.classifier import Classifier, open_exported_classifier
 from recalib.deploy.formats import format_of
 from recalib.errors import RecalibError
 from recalib.models import create_model
@@ -71,7 +71,7 @@ def evaluate(
         RecalibError: for a checkpoint or data that cannot be read, or that do not belong together.
     """
     file = weights_of(checkpoint)
-    exported = open_exported(file) if format_of(file) else None
+    exported = open_exported_classifier(file) if format_of(file) else None
     seen = _seen(exported) if exported else inspect_checkpoint(file)
     dataset = dataset or dataset_in(data)
     shown = _shown_as(seen, exported, file)

@@ -15,7 +15,7 @@ from recalib.cli.json_file import write_json
 from recalib.data.pictures import image_files, open_picture
 from recalib.deploy.about import About
 from recalib.deploy.classifier import open_classifier
-from recalib.deploy.export import TOLERANCE, Export, export
+from recalib.deploy.classifier_file import TOLERANCE, Export, export_classifier
 from recalib.deploy.formats import find_format
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs.folder import weights_of
@@ -40,6 +40,8 @@ class Arguments:
     """int8 (onnx, openvino): calibrated on every second of the images and compared, without a limit, on the others."""
     attention: str | None = None
     """Attention to insert, where a model is named."""
+    pretrained: bool = False
+    """Download and load the published weights of a named model, such as timm:resnet50.a1_in1k."""
     model: str | None = None
     """The network of a checkpoint that does not tell it."""
     size: tuple[int, int] | None = None
@@ -78,13 +80,14 @@ def main(argv: list[str]) -> int:
     classifier = open_classifier(
         weights_of(source) if source.is_dir() else given.source,
         model=given.model, attention=given.attention, size=given.size,
+        pretrained=given.pretrained,
     )  # fmt: skip
     about = replace(classifier.about, batch=given.batch, dynamic=given.dynamic)
     files = _files(given.images, MOST_IMAGES[given.precision])
     terminal = Console(stderr=True)
     working = terminal.status(f"writing and checking {out.name}") if terminal.is_terminal else nullcontext()
     with working:
-        done = export(
+        done = export_classifier(
             classifier.network, out, about, to=given.to, opset=given.opset, files=files,
             precision=given.precision, tolerance=given.tolerance,
         )  # fmt: skip

@@ -25,7 +25,7 @@ class Classifier:
     Attributes:
         network: in evaluation mode; maps images (N, 3, H, W) to logits (N, classes).
         about: labels and preprocessing.
-        form: of the file, such as ``"onnx"`` or ``"klomp"``; ``"untrained"`` for a model's name.
+        form: of the file, such as ``"onnx"`` or ``"klomp"``; ``"untrained"`` or ``"pretrained"`` for a model's name.
     """
 
     network: nn.Module
@@ -54,7 +54,7 @@ class Exported(nn.Module):
         """
         pixels = images.detach().float().cpu().contiguous()
         if self.about.dynamic:
-            return self.run(pixels).to(images.device)
+            return self.run(pixels)[0].to(images.device)
         if tuple(images.shape[2:]) != self.about.size:
             raise RecalibError(f"images of {_by(images.shape[2:])}: the file holds for {_by(self.about.size)} only")
         parts = [self._padded(part) for part in pixels.split(self.about.batch)]
@@ -62,12 +62,13 @@ class Exported(nn.Module):
 
     def _padded(self, part: Tensor) -> Tensor:
         missing = self.about.batch - len(part)
-        return self.run(F.pad(part, (0, 0) * 3 + (0, missing)))[: len(part)]
+        return self.run(F.pad(part, (0, 0) * 3 + (0, missing)))[0][: len(part)]
 
 
 def open_classifier(
-    source: str | Path, *, model: str | None = None, attention: str | None = None, size: tuple[int, int] | None = None
-) -> Classifier:
+    source: str | Path, *, model: str | None = None, attention: str | None = None, size: tuple[int, int] | None = None,
+    pretrained: bool = False,
+) -> Classifier:  # fmt: skip
     """Open whatever can classify images; nothing is downloaded and nothing in a checkpoint is executed.
 
     Args:
@@ -75,6 +76,7 @@ def open_classifier(
         model: the network of a checkpoint that does not tell it.
         attention: to be inserted where the source is a model's name.
         size: H and W of the images, instead of the network's own.
+        pretrained: load the published weights of a model's name; these alone are downloaded.
 
     Raises:
         RecalibError: for what is none of these, or a size that an exported file does not take.
@@ -87,14 +89,14 @@ def open_classifier(
             return _open_checkpoint(path, model, size)
         if model is not None:
             raise RecalibError(f"model {model!r}: {path.name} holds its network")
-        return open_exported(path, size)
+        return open_exported_classifier(path, size)
     if path.suffix in (".pth", ".pt", ".th", ".tar", ".safetensors", ".pkl") or format_of(path) or path.is_dir():
         raise RecalibError(f"{path} is no file")
-    network = create_model(str(source))
+    network = create_model(str(source), pretrained=pretrained)
     if attention is not None:
-        insert_(network, attention)
+        insert_(network, attention, identity=pretrained)
     about = about_of(network, str(source), attention or "", None, {}, size)
-    return Classifier(network.eval(), about, "untrained")
+    return Classifier(network.eval(), about, "pretrained" if pretrained else "untrained")
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def classify(classifier: Classifier, files: Iterable[Path], most: int = 5) -> It
         yield Prediction(file, tuple((about.name(int(i)), float(p)) for p, i in zip(*found, strict=True)))
 
 
-def open_exported(path: Path, size: tuple[int, int] | None = None) -> Classifier:
+def open_exported_classifier(path: Path, size: tuple[int, int] | None = None) -> Classifier:
     """An exported file, to be run by its own runtime.
 
     Raises:

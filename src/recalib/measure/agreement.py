@@ -16,7 +16,7 @@ from recalib.data.normalization import Normalization
 from recalib.data.pictures import image_files, read_batch
 from recalib.deploy.about import About
 from recalib.deploy.classifier import about_of
-from recalib.deploy.export import relative_difference
+from recalib.deploy.classifier_file import relative_difference
 from recalib.errors import RecalibError
 from recalib.measure.cells import Cell
 from recalib.runtimes import Session, Settings

@@ -1,7 +1,12 @@
 """One naming rule for every network, used by every command."""
 
+import importlib
 import inspect
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -12,19 +17,25 @@ from recalib.models.cifar_resnet import cifar_resnet
 _CIFAR = re.compile(r"(?:cifar_)?resnet(?P<depth>\d+)(?P<bottleneck>_bottleneck)?(?P<pre>_v2)?(?P<pad>_pad)?")
 
 
-def create_model(name: str, *, num_classes: int | None = None, **options: Any) -> nn.Module:
-    """Make a network by name, with fresh weights; nothing is downloaded.
+def create_model(name: str, *, num_classes: int | None = None, pretrained: bool = False, **options: Any) -> nn.Module:
+    """Make a network by name, with fresh weights; nothing is downloaded unless `pretrained` or a hub is asked for.
 
-    =====================  ==========================================================================================
-    ``resnet50``           timm's network of that name (every name of ``timm.list_models()``)
-    ``torchvision:NAME``   torchvision's, such as ``torchvision:mobilenet_v2``
-    ``cifar_resnet56``     `cifar_resnet`, with ``_bottleneck``, ``_v2`` and ``_pad`` (option A) added in this order
-    ``resnet20``           short for ``cifar_resnet20``, where timm has no network of that name (56, 110, ...)
-    =====================  ==========================================================================================
+    ===========================  ====================================================================================
+    ``resnet50``                 timm's network of that name (every name of ``timm.list_models()``), also with the tag
+                                 of its weights, ``resnet50.a1_in1k``; ``timm:`` may stand before it
+    ``torchvision:NAME``         torchvision's, such as ``torchvision:mobilenet_v2``, also with the name of its weights,
+                                 ``torchvision:resnet50.IMAGENET1K_V2``
+    ``cifar_resnet56``           `cifar_resnet`, with ``_bottleneck``, ``_v2`` and ``_pad`` (option A) in this order
+    ``resnet20``                 short for ``cifar_resnet20``, where timm has no network of that name (56, 110, ...)
+    ``hf-hub:OWNER/NAME``        a network of timm's from the Hugging Face hub
+    ``yolo11n.yaml``             a network of ultralytics, from its yaml
+    ``package.module:factory``   whatever a function or class of your own makes
+    ===========================  ====================================================================================
 
     Args:
         name: the network.
         num_classes: number of classes; None for the network's own (1000, or 10 for the CIFAR ResNets).
+        pretrained: load published weights: timm's by the tag, torchvision's by name, else the default ones.
         **options: further arguments of the network's constructor.
 
     Raises:
@@ -32,22 +43,34 @@ def create_model(name: str, *, num_classes: int | None = None, **options: Any) -
     """
     given = options if num_classes is None else {**options, "num_classes": num_classes}
     try:
-        return _create(name, given)
-    except (TypeError, RuntimeError) as error:  # an unknown argument; timm's unknown pretrained tag
-        raise RecalibError(f"model {name!r}: {str(error).splitlines()[0]}") from None
+        return _create(name.removeprefix("timm:"), given, pretrained)
+    except RecalibError:
+        raise
+    except (TypeError, RuntimeError, OSError) as error:  # an unknown argument or tag; weights that cannot be loaded
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RecalibError(f"model {name!r}: {reason}") from None
 
 
-def _create(name: str, options: dict[str, Any]) -> nn.Module:
+def _create(name: str, options: dict[str, Any], pretrained: bool) -> nn.Module:
     import timm
     from torchvision.models import list_models
 
+    library, colon, rest = name.partition(":")
+    if library == "hf-hub":
+        return timm.create_model(name, pretrained=pretrained, **options)
+    if colon and library != "torchvision":
+        return _made(name, import_named(name, "model"), options)
+    if name.endswith((".yaml", ".yml")):
+        return _create_ultralytics(name, options)
     torchvision_names = [f"torchvision:{known}" for known in list_models()]
-    if name in torchvision_names:
-        return _create_torchvision(name.removeprefix("torchvision:"), options)
+    if name.partition(".")[0] in torchvision_names:
+        return _create_torchvision(rest, options, pretrained)
     if timm.is_model(name):
-        return timm.create_model(name, pretrained=False, **options)
+        return timm.create_model(name, pretrained=pretrained, **options)
     match = _CIFAR.fullmatch(name)
     if match and (name.startswith("cifar_") or (int(match["depth"]) - 2) % (9 if match["bottleneck"] else 6) == 0):
+        if pretrained:
+            raise RecalibError(f"model {name!r} has no published weights; give a checkpoint")
         return _create_cifar(match, options)
     if f"torchvision:{name}" in torchvision_names:
         raise RecalibError(f"unknown model {name!r}: timm has none of that name; did you mean torchvision:{name}?")
@@ -55,13 +78,67 @@ def _create(name: str, options: dict[str, Any]) -> nn.Module:
     raise unknown("model", name, [*timm.list_models(), *cifar_names, *torchvision_names])
 
 
-def _create_torchvision(name: str, options: dict[str, Any]) -> nn.Module:
-    from torchvision.models import get_model_builder
+def import_named(path: str, kind: str) -> Any:
+    """What ``package.module:name`` stands for, looked for in the working directory, too.
 
+    Only for what a user typed: a file must never decide what is imported.
+
+    Raises:
+        RecalibError: where there is no such module or name.
+    """
+    module, _, names = path.partition(":")
+    try:
+        with _working_directory():
+            found: Any = importlib.import_module(module)
+        for part in names.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RecalibError(f"{kind} {path!r}: {error}; give package.module:name") from None
+    return found
+
+
+@contextmanager
+def _working_directory() -> Iterator[None]:
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _made(name: str, factory: Any, options: dict[str, Any]) -> nn.Module:
+    made = factory(**options) if callable(factory) and not isinstance(factory, nn.Module) else factory
+    if not isinstance(made, nn.Module):
+        raise RecalibError(f"model {name!r} makes a {type(made).__name__}, not an nn.Module")
+    return made
+
+
+def _create_ultralytics(name: str, options: dict[str, Any]) -> nn.Module:
+    try:
+        from ultralytics import YOLO
+    except ImportError:
+        raise RecalibError(
+            f"model {name!r}: ultralytics is not installed (pip install ultralytics, AGPL-3.0)"
+        ) from None
+    if options:
+        raise RecalibError(f"model {name!r}: a yaml takes no options, got {', '.join(options)}")
+    network: Any = YOLO(name).model
+    assert isinstance(network, nn.Module)
+    return network
+
+
+def _create_torchvision(name: str, options: dict[str, Any], pretrained: bool) -> nn.Module:
+    from torchvision.models import get_model_builder, get_model_weights
+
+    name, _, tag = name.partition(".")
     build = get_model_builder(name)
+    known = [weights.name for weights in get_model_weights(name)]
+    if tag and tag not in known:
+        raise unknown(f"weights of torchvision:{name}", tag, known)
     if "weights_backbone" in inspect.signature(build).parameters:  # detectors would download a backbone
         options = {"weights_backbone": None, **options}
-    return build(weights=None, **options)
+    return build(weights=(tag or "DEFAULT") if pretrained else None, **options)
 
 
 def _create_cifar(match: re.Match[str], options: dict[str, Any]) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from recalib.attention import CATALOGUE, Blended, create_attention
 from recalib.attention.base import Described
 from recalib.attention.catalogue import canonical_name
 from recalib.errors import RecalibError
+from recalib.models.create import import_named
 
 Factory = Callable[..., nn.Module]
 Attention = str | Factory
@@ -30,6 +32,28 @@ def name_of(attention: Attention) -> str:
             return name
     kind = attention if hasattr(attention, "__qualname__") else type(attention)
     return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def found(name: str) -> Attention:
+    """What a name that the caller typed stands for: itself, or a class of the caller's own, by its path or entry point.
+
+    Never for a name that a file holds: it would decide what is imported.
+
+    Raises:
+        RecalibError: for a path where there is nothing.
+    """
+    if name.startswith("timm:"):
+        return name
+    factory: Factory
+    if ":" in name:
+        factory = import_named(name, "attention")
+        return factory
+    registered = entry_points(group="recalib.attention", name=name)
+    if registered and name not in CATALOGUE:
+        (first, *_) = registered
+        factory = first.load()
+        return factory
+    return name
 
 
 def per_stage(attention: Attention, options: Mapping[str, Any], stages: int) -> list[dict[str, Any]]:

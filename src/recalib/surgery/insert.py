@@ -11,7 +11,7 @@ from recalib.errors import RecalibError, unknown
 from recalib.surgery.anew import unguard
 from recalib.surgery.attach import attach, refuse_finished, replace
 from recalib.surgery.blocks import restore_class, swap_class
-from recalib.surgery.build import Attention, described, name_of, per_stage
+from recalib.surgery.build import Attention, described, found, name_of, per_stage
 from recalib.surgery.insertion import Insertion, Placement, hosts, inserted
 from recalib.surgery.sites import KINDS, Site, blocks, default_sites, named_sites, names_of, sites
 from recalib.surgery.watch import CONVOLUTIONS
@@ -37,8 +37,9 @@ def insert_(
 
     Args:
         model: a convolutional network, or anything that contains one.
-        attention: a name of `attention_names`, ``timm:NAME``, a class or factory ``channels -> module``, or a mapping
-            from the index of a stage to one of these; stages that it leaves out get nothing.
+        attention: a name of `attention_names`, ``timm:NAME``, ``package.module:Class``, a name that an installed
+            package registers under the entry point ``recalib.attention``, a class or factory ``channels -> module``, or
+            a mapping from the index of a stage to one of these; stages that it leaves out get nothing.
         where: the kind of `sites`, ``"residual"``, ``"blocks"``, ``"stages"`` or ``"convs"``; a filter ``Site -> bool``
             on the default sites; or the modules after whose output the attention goes: their class, a name, a pattern
             such as ``"backbone.*.C2f"``, or several of these.
@@ -211,4 +212,5 @@ def _recipes(
             raise RecalibError(
                 f"attention is of type {type(kind).__name__}: give a name, or a class or function channels -> module"
             )
-    return {stage: (kind, per_stage(kind, options, stages)[stage]) for stage, kind in kinds.items()}
+    made = {stage: found(kind) if isinstance(kind, str) else kind for stage, kind in kinds.items()}
+    return {stage: (kind, per_stage(kind, options, stages)[stage]) for stage, kind in made.items()}

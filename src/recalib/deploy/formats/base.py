@@ -1,19 +1,21 @@
 """The interface of a file format."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from recalib.deploy.sites import Target
 from recalib.errors import RecalibError, not_installed
 from recalib.runtimes.base import Unsupported
 
-Run = Callable[[Tensor], Tensor]
-"""Images (N, 3, H, W), float32, on the CPU, to logits (N, classes)."""
+Run = Callable[[Tensor], tuple[Tensor, ...]]
+"""Images (N, C, H, W), float32, on the CPU, to the outputs; of a classifier the logits (N, classes)."""
+
+AXES = {"batch": 0, "height": 2, "width": 3}
+"""Axes of the images that may be free, by name."""
 
 
 class Format(ABC):
@@ -44,8 +46,8 @@ class Format(ABC):
 
     @abstractmethod
     def write(
-        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: bool,
-        opset: int | None,
+        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: Collection[str],
+        opset: int | None, outputs: Sequence[str] = ("logits",),
     ) -> None:  # fmt: skip
         """Write a deployed network.
 
@@ -54,8 +56,9 @@ class Format(ABC):
             example: its input, shape (N, 3, H, W).
             path: of the file; others of the same stem may be written beside it.
             metadata: kept in the file.
-            dynamic: for any N, H and W instead of those of the example.
+            dynamic: `AXES` that are free, instead of those of the example.
             opset: of ONNX; None for the exporter's own choice.
+            outputs: names of the tensors that the network gives.
         """
 
     def quantize(self, path: Path, metadata: Mapping[str, str], batches: Sequence[Tensor]) -> None:
@@ -78,12 +81,6 @@ class Format(ABC):
         Raises:
             RecalibError: for a file that is none.
         """
-
-
-def dynamic_shapes(dynamic: bool) -> tuple[dict[int, object]] | None:
-    """What PyTorch's exporters take: N, H and W free, or None."""
-    auto = torch.export.Dim.AUTO
-    return ({0: torch.export.Dim("batch"), 2: auto, 3: auto},) if dynamic else None
 
 
 def unreadable(path: Path, kind: str, error: Exception) -> RecalibError:

@@ -1,14 +1,14 @@
 """ONNX: written by PyTorch's exporter, run by ONNX Runtime."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from recalib.deploy.formats.base import Format, Run, dynamic_shapes, unreadable
+from recalib.deploy.formats.base import AXES, Format, Run, unreadable
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runtimes.export import ONNX_PACKAGES
 from recalib.runtimes.quantize import to_qdq
@@ -26,13 +26,13 @@ class Onnx(Format):
     free = "openvino"
 
     def write(
-        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: bool,
-        opset: int | None,
+        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: Collection[str],
+        opset: int | None, outputs: Sequence[str] = ("logits",),
     ) -> None:  # fmt: skip
         """One file; the format's own limit of 2 GB applies."""
         import onnx
 
-        proto = to_proto(model, example, dynamic, opset)
+        proto = to_proto(model, example, dynamic, opset, outputs)
         onnx.helper.set_model_props(proto, dict(metadata))
         onnx.checker.check_model(proto)
         path.write_bytes(proto.SerializeToString())
@@ -57,13 +57,15 @@ class Onnx(Format):
             raise unreadable(path, "ONNX file", error) from None
         name = session.get_inputs()[0].name
 
-        def run(images: Tensor) -> Tensor:
-            return torch.from_numpy(session.run(None, {name: images.numpy()})[0])
+        def run(images: Tensor) -> tuple[Tensor, ...]:
+            return tuple(torch.from_numpy(output) for output in session.run(None, {name: images.numpy()}))
 
         return run, dict(session.get_modelmeta().custom_metadata_map)
 
 
-def to_proto(model: nn.Module, example: Tensor, dynamic: bool, opset: int | None) -> Any:
+def to_proto(
+    model: nn.Module, example: Tensor, dynamic: Collection[str], opset: int | None, outputs: Sequence[str]
+) -> Any:
     """The network as an ``onnx.ModelProto``.
 
     Raises:
@@ -72,12 +74,13 @@ def to_proto(model: nn.Module, example: Tensor, dynamic: bool, opset: int | None
     """
     if opset is not None and not OLDEST <= opset <= NEWEST:
         raise RecalibError(f"opset {opset}: {OLDEST} to {NEWEST} can be written")
+    free = {AXES[axis]: axis for axis in dynamic}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # about the exporter's own internals
         try:
             program = torch.onnx.export(
                 model, (example,), dynamo=True, verbose=False, opset_version=opset, input_names=["images"],
-                output_names=["logits"], dynamic_shapes=dynamic_shapes(dynamic),
+                output_names=list(outputs), dynamic_shapes=(free,) if free else None,
             )  # fmt: skip
         except Exception as error:  # torch.onnx's and torch.export's, of no common class
             raise WorkFailed(f"cannot be exported to ONNX: {str(error).strip().splitlines()[0]}") from error

@@ -1,6 +1,6 @@
 """OpenVINO's intermediate representation, made from ONNX."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -26,13 +26,13 @@ class OpenVINO(Format):
     free = "openvino"
 
     def write(
-        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: bool,
-        opset: int | None,
+        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: Collection[str],
+        opset: int | None, outputs: Sequence[str] = ("logits",),
     ) -> None:  # fmt: skip
         """Weights stay float32; OpenVINO chooses its precision when it compiles."""
         import openvino
 
-        network = openvino.Core().read_model(to_proto(model, example, dynamic, opset).SerializeToString())
+        network = openvino.Core().read_model(to_proto(model, example, dynamic, opset, outputs).SerializeToString())
         _save(network, path, metadata)
 
     def quantize(self, path: Path, metadata: Mapping[str, str], batches: Sequence[Tensor]) -> None:
@@ -61,8 +61,9 @@ class OpenVINO(Format):
             raise unreadable(path, "OpenVINO model", error) from None
         request = compiled.create_infer_request()
 
-        def run(images: Tensor) -> Tensor:
-            return torch.from_numpy(request.infer([images.numpy()])[0].copy())
+        def run(images: Tensor) -> tuple[Tensor, ...]:
+            found = request.infer([images.numpy()])
+            return tuple(torch.from_numpy(found[output].copy()) for output in compiled.outputs)
 
         known = network.get_rt_info("recalib").value if network.has_rt_info("recalib") else {}
         return run, {f"recalib.{key}": str(value) for key, value in known.items()}

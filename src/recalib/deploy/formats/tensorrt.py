@@ -1,7 +1,7 @@
 """TensorRT engines, for the GPU they are built on. Never run by the authors, for want of a GPU."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -31,17 +31,19 @@ class TensorRT(Format):
             raise Unsupported(f"{reason}; or export --to onnx and give the file to trtexec --onnx=FILE where one is")
 
     def write(
-        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: bool,
-        opset: int | None,
+        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: Collection[str],
+        opset: int | None, outputs: Sequence[str] = ("logits",),
     ) -> None:  # fmt: skip
         """In float32, without TF32, for one N, H and W.
 
         Raises:
             RecalibError: for a dynamic one.
         """
+        if len(outputs) > 1:
+            raise RecalibError(f"tensorrt: engines are written for one output, the network has {len(outputs)}")
         if dynamic:
             raise RecalibError("tensorrt: engines are written for one batch and size; leave --dynamic out")
-        network = to_proto(model, example, dynamic, opset).SerializeToString()
+        network = to_proto(model, example, dynamic, opset, outputs).SerializeToString()
         path.write_bytes(engine.engine(network, tuple(example.shape), "fp32"))
         path.with_suffix(".json").write_text(json.dumps(dict(metadata)), encoding="utf-8")
 
@@ -54,9 +56,9 @@ class TensorRT(Format):
         except (OSError, ValueError, RecalibError) as error:
             raise unreadable(path, "TensorRT engine", error) from None
 
-        def run(images: Tensor) -> Tensor:
+        def run(images: Tensor) -> tuple[Tensor, ...]:
             network.input.copy_(images)
             network.run()
-            return network.output.cpu().float()
+            return (network.output.cpu().float(),)
 
         return run, metadata

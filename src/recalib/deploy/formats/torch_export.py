@@ -2,14 +2,14 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from zipfile import is_zipfile
 
 import torch
 from torch import Tensor, nn
 
-from recalib.deploy.formats.base import Format, Run, dynamic_shapes, unreadable
+from recalib.deploy.formats.base import AXES, Format, Run, unreadable
 from recalib.errors import WorkFailed
 
 METADATA = "recalib.json"  # among the archive's extra files
@@ -24,14 +24,15 @@ class TorchExport(Format):
     free = "compile"
 
     def write(
-        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: bool,
-        opset: int | None,
+        self, model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str], *, dynamic: Collection[str],
+        opset: int | None, outputs: Sequence[str] = ("logits",),
     ) -> None:  # fmt: skip
         """The form that torch.compile and AOTInductor fuse best; the opset means nothing here."""
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             try:
-                program = torch.export.export(model, (example,), dynamic_shapes=dynamic_shapes(dynamic))
+                free = {AXES[axis]: torch.export.Dim.AUTO for axis in dynamic}
+                program = torch.export.export(model, (example,), dynamic_shapes=(free,) if free else None)
             except Exception as error:  # of no common class
                 raise WorkFailed(f"torch.export: {str(error).strip().splitlines()[0]}") from error
             torch.export.save(program, path, extra_files={METADATA: json.dumps(dict(metadata))})
@@ -54,8 +55,8 @@ class TorchExport(Format):
             raise unreadable(path, "archive of torch.export", error) from None
 
         @torch.no_grad()
-        def run(images: Tensor) -> Tensor:
-            logits: Tensor = network(images)
-            return logits
+        def run(images: Tensor) -> tuple[Tensor, ...]:
+            outputs: Tensor | tuple[Tensor, ...] = network(images)
+            return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
         return run, metadata

@@ -14,6 +14,7 @@ from recalib.deploy.about import About
 from recalib.deploy.classifier import Exported
 from recalib.deploy.deploy import deploy
 from recalib.deploy.formats import Format, find_format
+from recalib.deploy.formats.base import AXES
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runtimes.samples import batches_of, noise
 
@@ -47,7 +48,7 @@ class Export:
     about: About
 
 
-def export(
+def export_classifier(
     model: nn.Module,
     path: Path,
     about: About,
@@ -88,7 +89,7 @@ def export(
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
             fresh = Path(folder) / path.name
-            form.write(deployed, example, fresh, about.to_metadata(), dynamic=about.dynamic, opset=opset)
+            form.write(deployed, example, fresh, about.to_metadata(), dynamic=_free(about), opset=opset)
             if precision == "int8":
                 form.quantize(fresh, about.to_metadata(), _calibration(about, len(example), files))
             judged = files[::2] if precision == "int8" else files
@@ -106,6 +107,10 @@ def export(
 def _example_shape(about: About) -> tuple[int, ...]:
     """A batch of 1 would be taken for a constant where N is to be free."""
     return (max(about.batch, 2) if about.dynamic else about.batch, 3, *about.size)
+
+
+def _free(about: About) -> tuple[str, ...]:
+    return tuple(AXES) if about.dynamic else ()
 
 
 def _check(
