@@ -48,7 +48,8 @@ UNet2d UNet3d ResNet1d ResNet3d DenseNet2d SegResNet3d BasicUNet2d SENet
 """
 NETWORKS = [
     *TIMM.split(), *(f"torchvision:{name}" for name in TORCHVISION.split()), *(f"smp:{name}" for name in SMP.split()),
-    *(f"ultralytics:{name}" for name in YOLO.split()), *(f"monai:{name}" for name in MONAI.split()), "timm:resnet18, features_only",
+    *(f"ultralytics:{name}" for name in YOLO.split()), *(f"monai:{name}" for name in MONAI.split()),
+    "timm:resnet18, features_only",
 ]  # fmt: skip
 
 
@@ -169,34 +170,34 @@ def failures(found):
 
 
 def page(rows):
-    done = [found for found in rows if "sites" in found]
+    refused, wrong = sum("refused" in found for found in rows), sum(bool(failures(found)) for found in rows)
     lines = [
-        "# Networks", "",
-        "Made by `python examples/networks.py --json results/networks.json --docs docs/networks.md`: ECA with an identity",
-        "start, on random weights with lively norms. Errors are relative to the largest output: of the insertion before any",
-        "training, and of `deploy` after its norms and gates were moved, in the form of each target, run in PyTorch.",
-        "Seconds were taken on a machine that others shared.", "",
-        f"{len(rows)} networks: {len(done)} take attention, {sum('refused' in r for r in rows)} are refused with a reason, "
-        f"{sum(bool(failures(r)) for r in rows)} fail.", "",
-        "| network | sites | kind | identity | " + " | ".join(TARGETS) + " | insert, s | deploy, s | ONNX |",
-        "|---|---|---|---|" + "---|" * len(TARGETS) + "---|---|---|",
-    ]  # fmt: skip
+        "# Networks",
+        "",
+        "Made by `python examples/networks.py --json results/networks.json --docs docs/networks.md`: ECA with an",
+        "identity start, on random weights with lively norms. Errors are relative to the largest output: of insertion before",
+        "any training, and of `deploy` after norms and gates were moved, in the form of each target, run in PyTorch.",
+        "Seconds were taken on a machine that others shared. `-`: not tried.",
+        "",
+        f"{len(rows)} networks: {len(rows) - refused - wrong} pass, {refused} are refused with a reason, {wrong} fail.",
+        "",
+        f"| network | sites | kind | identity | {' | '.join(TARGETS)} | insert, s | deploy, s | ONNX |",
+        "|---|---|---|---" + "|---" * (len(TARGETS) + 3) + "|",
+    ]
     for found in rows:
         if "sites" not in found:
-            lines.append(
-                f"| {found['network']} | {found.get('refused') or 'FAILED: ' + found['failed']} |"
-                + " |" * (len(TARGETS) + 5)
-            )
+            reason = found.get("refused") or f"FAILED: {found['failed']}"
+            lines.append(f"| {found['network']} | {reason} |" + " |" * (len(TARGETS) + 5))
             continue
-        errors = " | ".join(
-            f"{found[t]['error']:.0e}" + " (as it is)" * found[t]["left_as_it_is"] if t in found else "-"
-            for t in TARGETS
-        )
-        lines.append(
-            f"| {found['network']} | {found['sites']} | {found['kind']} | {found['identity_error']:.0e} | {errors} | "
-            f"{found['insert_s']:.1f} | {found['eager']['s']:.1f} | {found.get('exported', '-')} |"
-        )
+        errors = [_error(found[target]) if target in found else "-" for target in TARGETS]
+        seconds = f"{found['insert_s']:.1f} | {found['eager']['s']:.1f}"
+        values = [f"{found['identity_error']:.0e}", *errors, seconds, found.get("exported", "-")]
+        lines.append(f"| {found['network']} | {found['sites']} | {found['kind']} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
+
+
+def _error(deployed):
+    return f"{deployed['error']:.0e}" + " (as it is)" * deployed["left_as_it_is"]
 
 
 def main():
@@ -215,21 +216,13 @@ def main():
         try:
             rows[name] = row(name, targets=args.targets, export=not args.no_export)
         except Exception as error:
-            rows[name] = {
-                "network": name,
-                "failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            }
+            reason = next(iter(str(error).splitlines()), "")
+            rows[name] = {"network": name, "failed": f"{type(error).__name__}: {reason}"}
         print(name, failures(rows[name]) or "ok", rows[name].get("refused", ""), flush=True)
-        machine = {
-            "machine": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-            "recalib": recalib.__version__,
-        }
+        about = {"machine": platform.machine(), "torch": torch.__version__, "recalib": recalib.__version__}
+        results = {"command": "python examples/networks.py", **about, "rows": list(rows.values())}
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(
-            json.dumps({"command": "python examples/networks.py", **machine, "rows": list(rows.values())}, indent=1)
-            + "\n"
-        )
+        args.json.write_text(json.dumps(results, indent=1) + "\n")
         if args.docs:
             args.docs.write_text(page(list(rows.values())))
 
