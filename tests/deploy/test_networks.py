@@ -9,8 +9,20 @@ SPEC = importlib.util.spec_from_file_location("networks", Path(__file__).parents
 networks = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(networks)
 
-DOZEN = """ghostnet_100 rexnet_100 repvgg_a0 ese_vovnet19b_dw regnetx_004 smp:FPN smp:DeepLabV3Plus ultralytics:yolov8n
-monai:UNet2d monai:ResNet3d torchvision:quantized_resnet18 torchvision:lraspp_mobilenet_v3_large""".split()
+DOZEN = (
+    "ghostnet_100",
+    "rexnet_100",
+    "repvgg_a0",
+    "ese_vovnet19b_dw",
+    "regnetx_004",
+    "smp:FPN",
+    "smp:DeepLabV3Plus",
+    "ultralytics:yolov8n",
+    "monai:UNet2d",
+    "monai:ResNet3d",
+    "torchvision:quantized_resnet18",
+    "torchvision:lraspp_mobilenet_v3_large",
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
