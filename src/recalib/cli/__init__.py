@@ -22,6 +22,7 @@ COMMANDS = {
     "finetune": "put attention into a trained network and fine-tune it, as the paper's Table 3",
     "latency": "time networks over a grid of sizes, batches, precisions and runtimes, resumable",
     "modules": "the catalogue of channel attention modules",
+    "plan": "what a training takes on many devices: step, memory, hours, cost, and what breaks first",
     "predict": "what a network takes images for, with a sheet of the pictures",
     "recommend": "the most accurate network within a budget, from times measured here",
     "report": "figures and one interactive page of anything measured or trained",
