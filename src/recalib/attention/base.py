@@ -1,6 +1,8 @@
 """The contract of a channel attention module: which moments it needs, and its gate."""
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, Unpack
 
 import torch
@@ -33,6 +35,18 @@ class Place(NamedTuple):
     position: Literal["after", "before"]
 
 
+def _in_timms_place(initialize: Callable[..., None]) -> Callable[..., None]:
+    """An initializer that takes, and leaves, the activation that timm's EfficientNets hand to their ``se_layer``."""
+    if "act_layer" in inspect.signature(initialize).parameters:
+        return initialize
+
+    @functools.wraps(initialize)
+    def without(self: Any, *args: Any, act_layer: object = None, **options: Any) -> None:
+        initialize(self, *args, **options)
+
+    return without
+
+
 class Described:
     """What the catalogue (`recalib modules`) says of a mechanism, stated on its class.
 
@@ -52,6 +66,11 @@ class Described:
     authors: ClassVar[Place | None] = None
     identity_at_start: ClassVar[bool] = False
     no_weight_decay: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = _in_timms_place(cls.__init__)  # type: ignore[method-assign]
 
     @classmethod
     def spell_out(cls, options: Mapping[str, Any]) -> dict[str, Any]:
