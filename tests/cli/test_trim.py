@@ -34,7 +34,10 @@ def trim(checkpoint, cifar, tmp_path):
 
 
 def test_a_trimmed_checkpoint_is_one_like_any_other(trim, checkpoint, tmp_path, capsys):
-    assert trim("--keep", "1", "--no-test", "--json", str(tmp_path / "out.json")) == 0
+    page = tmp_path / "page.html"
+    assert trim("--keep", "1", "--no-test", "--json", str(tmp_path / "out.json"), "--page", str(page)) == 0
+    assert "layer1.0" in page.read_text()
+    assert "<svg" in page.read_text()
     result = json.loads((tmp_path / "out.json").read_text())
     assert [set(site) >= {"name", "frozen", "variation", "loss", "ms"} for site in result["sites"]] == [True] * 3
     assert sum(site["frozen"] for site in result["sites"]) == result["frozen"] == 2

@@ -1,5 +1,6 @@
 """``recalib trim``: gates that hardly look at the image become constants, and cost nothing."""
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import environment
+from recalib.runs.environment import without_place
 from recalib.study.checkpoint import TrimJob, trim_checkpoint
 
 EXAMPLE = """Freeze the gates that do not earn their milliseconds; what is left is a checkpoint like any other.
@@ -42,6 +44,7 @@ class Arguments:
         attention: to be inserted where a model's name is given instead of a checkpoint.
         test: look at the test set once, at the end.
         resume: go on with what was begun.
+        page: draw the curve and the table of sites here (.html).
         json: write everything that was found here.
     """
 
@@ -60,6 +63,7 @@ class Arguments:
     attention: str | None = None
     test: bool = True
     resume: bool = False
+    page: Path | None = None
     json: Path | None = None
 
 
@@ -80,6 +84,12 @@ def main(argv: list[str]) -> int:
     for line in (*result["notes"], result["sentence"], str(job.to)):
         say(line)
     write_json(given.json, {**result, "environment": environment()})
+    if given.page is not None:
+        from recalib.report.trim import trim_page
+
+        command = shlex.join(["recalib", "trim", *map(without_place, argv)])
+        given.page.write_text(trim_page(result, command), encoding="utf-8")
+        say(str(given.page))
     return 0
 
 
