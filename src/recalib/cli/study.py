@@ -78,9 +78,11 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Run the command."""
     given = parse(Arguments, argv, "recalib study", config=(FlagCreatePairsOff,))
+    from recalib.report import require_drawing
     from recalib.report.study import show_study, study_page
     from recalib.study.study import Study, larger_than, run_study
 
+    require_drawing()
     job = _job(given)
     job = replace(job, recipe=replace(job.recipe, model=job.resolved().recipe.model))
     larger = given.deeper or larger_than(str(job.recipe.model))

@@ -11,7 +11,8 @@ from tyro.conf import Positional, arg
 
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
-from recalib.errors import RecalibError, WorkFailed
+from recalib.errors import RecalibError, WorkFailed, require_packages
+from recalib.report import require_drawing
 from recalib.runs import environment
 from recalib.runs.environment import without_place
 from recalib.study.checkpoint import TrimJob, trim_checkpoint
@@ -71,6 +72,10 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     given = parse(Arguments, argv, "recalib trim", description=EXAMPLE)
     job = _job(given)
+    if given.page is not None:
+        require_drawing()
+    if given.finetune:
+        require_packages(("lightning_fabric",), "train", "fine-tuning")
     console = Console(soft_wrap=True)
 
     def say(line: str) -> None:

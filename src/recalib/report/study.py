@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-import altair as alt
 from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 
 from recalib.report.marks import Mark, marks
 from recalib.report.page import render
-from recalib.report.svg import draw
+from recalib.report.svg import alt, draw
 from recalib.report.trained import seed_curves
 from recalib.training.table import SCORED, Row
 

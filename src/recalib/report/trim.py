@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import altair as alt
 from markupsafe import Markup
 
 from recalib.report.page import render
-from recalib.report.svg import draw
+from recalib.report.svg import alt, draw
 
 COLUMNS = ("site", "frozen at its", "variation", "loss alone", "ms")
 
