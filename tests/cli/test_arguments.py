@@ -11,7 +11,13 @@ FIRST = {
     "detect": ["check", "x"],
     "train": ["cifar-paper"],
     "cost": ["resnet18"],
+    "check": ["x"],
+    "plan": ["cifar-paper"],
+    "sites": ["resnet18"],
+    "study": ["cifar-quick"],
     "sweep": ["sweep.yaml"],
+    "trim": ["a.safetensors"],
+    "yolo": ["train"],
     "convert": ["a.pth", "b.safetensors"],
 }
 

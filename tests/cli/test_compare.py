@@ -112,7 +112,7 @@ def test_a_killed_run_continues_where_it_was(tmp_path):
     ("wrong", "message"),
     [
         (["resnet5"], "recalib: unknown model 'resnet5'; did you mean"),
-        (["resnet18", "--modules", "sse"], "recalib: unknown attention 'sse'; did you mean se"),
+        (["resnet18", "--modules", "sse"], "recalib: unknown attention 'sse'; did you mean scse or se or sge"),
         (["resnet18", "--runtimes", "onnx"], "recalib: unknown runtime 'onnx'; did you mean onnxruntime"),
         (["resnet18", "--weights", "nowhere.pth"], "recalib: "),
     ],

@@ -28,6 +28,8 @@ def main(argv: list[str]) -> int:
     words, given = [word for word in argv if "=" not in word], [word for word in argv if "=" in word]
     task = next((word for word in words if word in TASKS), None)
     odd = [word for word in words if word not in (*TASKS, "train")]
+    if odd and odd[0].startswith("-"):
+        raise RecalibError(f"unknown option {odd[0]!r}: arguments are NAME=VALUE, as ultralytics has them: epochs=10")
     if odd or "train" not in words:
         raise RecalibError(f"recalib yolo trains; {' '.join(odd) or 'without train'}: use `yolo` itself for the rest")
     arguments = dict(_pair(pair) for pair in given)
