@@ -26,7 +26,7 @@ def command(cifar, tmp_path):
 
 
 def test_a_sweep_is_run_told_and_drawn(command, tmp_path, capsys):
-    assert main([*command, "--jobs", "2", "--json", str(tmp_path / "out.json")]) == 0
+    assert main([*command, "--json", str(tmp_path / "out.json")]) == 0
     said = capsys.readouterr().out
     assert "program: ignored, recalib trains by itself" in said
     assert "Best of 2: trial" in said
@@ -39,6 +39,14 @@ def test_a_sweep_is_run_told_and_drawn(command, tmp_path, capsys):
     page = (tmp_path / "page.html").read_text()
     for title in ("Pareto front", "Curves", "Parallel coordinates", "Trials"):
         assert title in page
+
+
+@pytest.mark.slow
+def test_workers_on_one_machine_share_the_trials(command, tmp_path):
+    assert main([*command, "--jobs", "2", "--json", str(tmp_path / "out.json")]) == 0
+    results = json.loads((tmp_path / "out.json").read_text())
+    assert [t["state"] for t in results["trials"]] == ["complete", "complete"]
+    assert (tmp_path / "sweep" / "worker2.txt").exists()
 
 
 @pytest.mark.parametrize(
