@@ -17,6 +17,8 @@ from recalib.detection.job import DetectionJob
 from recalib.detection.recipes import DetectionRecipe
 from recalib.models import create_model
 from recalib.runs import read_state
+from recalib.segmentation.job import SegmentationJob
+from recalib.segmentation.recipes import SegmentationRecipe
 from recalib.training.lifecycle import run
 
 
@@ -56,6 +58,15 @@ def detection_job(data, out, name="run", **changes):
     }  # fmt: skip
     ours = {"data": data, "out": out, "name": name, "workers": 0}
     return _job(DetectionJob, DetectionRecipe, small, ours, changes)
+
+
+def segmentation_job(data, out, name="run", **changes):
+    """A small U-Net on a few small images."""
+    small = {
+        "model": "smp:unet:resnet18", "epochs": 2, "batch": 2, "size": 64, "augment": "crop", "eval_limit": 0,
+    }  # fmt: skip
+    ours = {"data": data, "out": out, "name": name, "workers": 0}
+    return _job(SegmentationJob, SegmentationRecipe, small, ours, changes)
 
 
 def _job(kind, recipe, small, ours, changes):

@@ -82,7 +82,7 @@ class Classification(Task):
         """Data set, classes and images."""
         return {"dataset": self.recipe.dataset, "classes": len(self.feeds.classes), **self.feeds.counts}
 
-    def shown(self, score: float) -> str:
+    def said(self, score: float) -> str:
         """Top-1 in percent."""
         return f"top-1 {score:.2f} %"
 

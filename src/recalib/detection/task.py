@@ -158,7 +158,7 @@ class Detection(Task):
         if self.watched is not None:
             keep_frame(_detector(network), self.watched, self.classes, folder, epoch)
 
-    def shown(self, score: float) -> str:
+    def said(self, score: float) -> str:
         """AP from 0 to 100."""
         return f"AP {100 * score:.1f}"
 

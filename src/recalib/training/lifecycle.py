@@ -152,7 +152,7 @@ class _Run:
         rows, score = read_metrics(self.folder.path), self.task.score
         tested = [row for row in rows if "train_loss" in row and "images" in row]
         last = tested[-1] if tested else {}
-        figure = self.task.shown(last[score]) if score in last else f"no {score}: nothing of the kind in the data"
+        figure = self.task.said(last[score]) if score in last else f"no {score}: nothing of the kind in the data"
         on = f" on {last['images']:,} images" if "images" in last else ""
         how = "was finished before" if seconds is None else f"finished in {_duration(seconds)}"
         progress.say(f"{how}, {self.job.recipe.epochs} epochs: {figure}{on}; {self.folder.path}")
@@ -168,7 +168,7 @@ class _Run:
             metrics = {f"initialized_{name}": value for name, value in self.trainer.evaluate().items()}
             self._log(metrics)
             score = metrics[f"initialized_{self.task.score}"]
-            progress.say(f"initialized: {self.task.shown(score)}")
+            progress.say(f"initialized: {self.task.said(score)}")
 
     def _log(self, metrics: Mapping[str, Any]) -> None:
         """A row for every tracker."""

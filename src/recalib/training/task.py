@@ -73,7 +73,7 @@ class Task(ABC):
         """Write a network with what it takes to use it."""
 
     @abstractmethod
-    def shown(self, score: float) -> str:
+    def said(self, score: float) -> str:
         """The score as it is said."""
 
     @abstractmethod
