@@ -10,7 +10,8 @@ from torchvision.ops import FrozenBatchNorm2d
 
 import recalib
 from recalib.detection.checkpoints import load_detector, write_detector
-from recalib.detection.detectors import DETECTORS, build_detector
+from recalib.detection.detectors import DETECTORS, build_detector, build_from_recipe
+from recalib.detection.recipes import DetectionRecipe
 from recalib.errors import RecalibError
 from recalib.models import create_model
 from recalib.surgery import inserted
@@ -162,6 +163,19 @@ def test_an_unknown_detector_names_the_nearest():
 def test_an_ssd_takes_no_weights():
     with pytest.raises(RecalibError, match="ssd512_resnet34 is trained from scratch"):
         build_detector("ssd512_resnet34", num_classes=2, backbone_weights=Path("weights"))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "said"),
+    [
+        ("ssd512_resnet34", {"min_size": 300}, "min_size 300: ssd512_resnet34 has none; leave --min-size at 800"),
+        ("retinanet_resnet18_fpn", {"proposals": 50}, "proposals 50: retinanet_resnet18_fpn has none"),
+        ("ssd512_resnet34", {"trainable_layers": 3}, "ssd512_resnet34 is trained from scratch"),
+    ],
+)
+def test_settings_that_a_detector_does_not_have_are_refused(model, changes, said):
+    with pytest.raises(RecalibError, match=said):
+        build_from_recipe(DetectionRecipe(model=model, **changes), 3)
 
 
 @pytest.mark.parametrize(
