@@ -146,3 +146,61 @@ def test_a_network_measured_along_as_a_reference_is_not_taken():
     cells = [cell(model="resnet18"), cell(model="resnet34")]
     assert recommend(cells, Budget(latency=100.0), among=["resnet18"]).best.cell.model == "resnet18"
     assert recommend(cells, Budget(latency=100.0)).best.cell.model == "resnet34"
+
+
+def small(top1_agreement, weights="checkpoint", source="validation images", **other):
+    return {"precision": "int8", "agreement": {"top1_agreement": top1_agreement, "weights": weights, "source": source,
+                                               "images": 128, "relative_difference": 0.1, **other}}  # fmt: skip
+
+
+def test_a_measured_accuracy_of_the_very_cell_comes_first_and_is_not_mixed_with_published_ones():
+    cells = [cell(**small(99.0, top1=70.0)), cell("eca", 11.0, **small(98.0, top1=12.0)), cell("se", 11.5)]
+    chosen = recommend(cells, Budget())
+    assert chosen.best.cell.module == "baseline"
+    assert {one.cell.module: one.accuracy.top1 for one in chosen.candidates} == {"baseline": 70.0, "eca": 12.0}
+    assert "measured of these very files" in chosen.lines[3]
+    assert "Left aside for want of such a figure: resnet50 (se)" in chosen.lines[3]
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [(small(12.0), "agrees with float32 on 12.0 % of images only"), (small(99.0, weights="random"), "was not measured"),
+     (small(99.0, source="noise"), "was not measured"), ({"precision": "int8"}, "was not measured")],
+)  # fmt: skip
+def test_no_published_accuracy_holds_for_a_precision_that_was_not_found_to_agree(told, reason):
+    with pytest.raises(WorkFailed, match=f"no network was measured whose accuracy is known.*{reason}"):
+        recommend([cell(**told), cell("eca", 11.0, **told)], Budget())
+
+
+def test_at_another_resolution_or_an_agreeing_precision_a_published_accuracy_comes_with_a_sentence():
+    lines = recommend([cell(size=320), cell("eca", 11.0, size=320)], Budget()).lines
+    assert any("it was published for 224 px, and this is 320 px" in line for line in lines)
+    lines = recommend([cell(**small(99.5)), cell("eca", 11.0, **small(99.0))], Budget()).lines
+    assert any("published for float32, with which int8 agrees on 99.0 % of images" in line for line in lines)
+    assert not any("Mind" in line for line in recommend([cell(), cell("eca", 11.0)], Budget()).lines)
+
+
+def test_own_runs_are_used_where_nothing_else_is_known_even_one():
+    own = {("net", "se"): Accuracy(90.0, 0.5, "your runs, 1", "own")}
+    chosen = recommend([cell("baseline", model="net"), cell("se", 11.0, model="net")], Budget(), own=own)
+    assert (chosen.best.cell.module, chosen.best.accuracy.kind) == ("se", "own")
+
+
+def test_what_is_not_met_is_named_by_its_own_measure():
+    few = [cell(params=25_000_000), cell("eca", 11.0, params=26_000_000)]
+    with pytest.raises(WorkFailed, match="the fewest parameters has plain resnet50: 25 M"):
+        recommend(few, Budget(params=1e6))
+    with pytest.raises(WorkFailed, match="the least memory needs plain resnet50: 100 MB"):
+        recommend(few, Budget(memory=1e6), memory=lambda one: 1e8 if one.module == "baseline" else 2e8)
+
+
+def test_a_cost_that_cannot_be_told_is_not_called_a_cost():
+    noisy = {"overhead": {"ratio": 0.622, "low": 0.32, "high": 1.17}}
+    text = " ".join(recommend([cell(), cell("eca", 6.22, **noisy)], Budget()).lines)
+    assert "eca costs what cannot be told from nothing, -37.8 % [-68.0, 17.0] over the plain resnet50" in text
+
+
+def test_another_machine_is_not_called_this_one():
+    text = " ".join(recommend([cell(), cell("eca", 11.0)], Budget(), where="another machine, ARM Cortex-A72").lines)
+    assert "Why: on another machine, ARM Cortex-A72 eca costs" in text
+    assert "this machine" not in text

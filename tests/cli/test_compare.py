@@ -32,7 +32,7 @@ def lines(folder):
 
 def wait_for_cells(process, folder, count):
     """Wait until so many cells are on the disk."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 280
     while len(lines(folder)) < 2 + count:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
@@ -44,16 +44,18 @@ def finished(tmp_path_factory):
     """A whole run, and what it printed."""
     folder = tmp_path_factory.mktemp("finished")
     process = recalib(*ARGUMENTS, "--out", folder / "out", "--json", folder / "deep" / "cells.json")
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=280)
     assert (process.returncode, stderr) == (0, "")
     return folder, stdout
 
 
-def test_it_prints_machine_table_and_three_lines_of_advice(finished):
+def test_it_prints_the_verdict_then_machine_table_and_three_lines_of_advice(finished):
     folder, stdout = finished
     machine = json.loads((folder / "deep" / "cells.json").read_text())["machine"]
-    assert stdout.startswith(machine["device"])
-    assert machine["versions"]["torch"] in stdout.splitlines()[0]
+    verdict, first, *_ = stdout.splitlines()
+    assert verdict.startswith("Open: no accuracy of a module in cifar_resnet8")
+    assert first.startswith(machine["device"])
+    assert machine["versions"]["torch"] in first
     assert "deployed" in stdout
     assert stdout.count("\n- ") == 3
     assert str(folder / "out" / "report.html") in stdout
@@ -81,7 +83,7 @@ def test_a_stopped_run_leaves_what_was_measured_on_disk_and_in_the_report(tmp_pa
     process = recalib(*TWO_GROUPS, "--out", tmp_path, "--json", tmp_path / "cells.json")
     wait_for_cells(process, tmp_path, 4)
     process.send_signal(sent)
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=280)
     assert process.returncode == 1
     assert stderr.splitlines() == [
         "recalib: stopping after this step; again to stop at once",

@@ -44,6 +44,16 @@ def test_a_panel_holds_one_protocol_and_machine_and_says_which(number, mixed):
     assert not any("protocol" in panel.title or HERE in panel.title for panel in alone)
 
 
+def test_what_other_code_measured_is_never_joined(cells_of_three):
+    old = [replace(cell, size=size) for cell in cells_of_three for size in (160, 224)]
+    both = [*old, *(replace(cell, code="0.1.0+new") for cell in old)]
+    for number in ("3", "4", "5", "6"):
+        panels = FIGURES[number].panels(both)
+        assert all(("code not recorded" in panel.title) != ("0.1.0+new" in panel.title) for panel in panels)
+    assert all(row.before is None or row.after is None or row.before.code == row.after.code for row in rows(both))
+    assert len({cell.code for cell in main_setting(both)}) == 1
+
+
 def test_table_2_has_a_line_for_each_protocol_and_machine(mixed):
     lines = table2_rows(mixed)
     one = [line for line in lines if line.words[:2] == ["resnet50", "eca"] and line.facets["runtime"] == "openvino"]

@@ -117,7 +117,7 @@ def _by_batch(cells: Sequence[Cell]) -> list[Panel]:
 
 def _overheads(cells: Sequence[Cell], fixed: str, along: Callable[[Cell], float], x_title: str) -> list[Panel]:
     panels = []
-    for facets, group in _groups(fastest_forms(cells), ("runtime", "precision", fixed, "protocol", "machine")):
+    for facets, group in _groups(fastest_forms(cells), ("runtime", "precision", fixed, "protocol", "machine", "code")):
         for model in dict.fromkeys(cell.model for cell in group):
             spots = overheads(group, model, along)
             if len({spot.x for spot in spots if not spot.reference}) > 1:
@@ -161,7 +161,10 @@ def _groups(cells: Sequence[Cell], names: tuple[str, ...]) -> list[tuple[dict[st
     """Cells that share some facets."""
 
     def value(cell: Cell, name: str) -> Any:
-        return (side(cell), setting_of(cell)[name]) if name == "resolution" else getattr(cell, name)
+        if name == "runtime":
+            return cell.runtime
+        setting = setting_of(cell)
+        return (side(cell), setting[name]) if name == "resolution" else setting[name]
 
     def key(cell: Cell) -> tuple[Any, ...]:
         return tuple(value(cell, name) for name in names)

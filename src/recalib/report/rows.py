@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from recalib.choose.advice import overhead_text
 from recalib.measure.cells import BASELINE, Cell
 
-SETTING = ("precision", "resolution", "batch", "protocol", "machine")
-_QUIET = ("protocol", "machine")  # named only where there are several
+SETTING = ("precision", "resolution", "batch", "protocol", "machine", "code")
+_QUIET = ("protocol", "machine", "code")  # named only where there are several
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,13 @@ def rows(cells: Sequence[Cell]) -> list[Row]:
 
 def setting_of(cell: Cell) -> dict[str, str]:
     """How and where a cell was measured, as people read and choose it."""
-    values = cell.precision, size_text(cell), str(cell.batch), cell.protocol, cell.machine
+    values = cell.precision, size_text(cell), str(cell.batch), cell.protocol, cell.machine, _code(cell)
     return dict(zip(SETTING, values, strict=True))
+
+
+def _code(cell: Cell) -> str:
+    """The version of the code that measured it; files from before it was recorded are one version of their own."""
+    return cell.code or "code not recorded"
 
 
 def facets_of(cell: Cell) -> dict[str, str]:
@@ -135,7 +140,7 @@ def is_reference(cell: Cell) -> bool:
 def setting(cells: Sequence[Cell]) -> str:
     """Sizes, batches and precisions of the measurements, such as `224 px, batch 1, fp32`; several protocols too."""
     values = [list(dict.fromkeys(setting_of(cell)[name] for cell in cells)) for name in SETTING]
-    precisions, sizes, batches, protocols, _ = (", ".join(found) for found in values)
+    precisions, sizes, batches, protocols, *_ = (", ".join(found) for found in values)
     timed = f", {protocols} protocol" if "protocol" in varying(cells) else ""
     return f"{sizes} px, batch {batches}, {precisions}{timed}" if cells else "nothing measured"
 

@@ -53,7 +53,7 @@ def table2(cells: Sequence[Cell]) -> str:
 def table2_rows(cells: Sequence[Cell]) -> list[Line]:
     """The rows of `table2`: costs are those of the network as inserted, times those of its fastest form."""
     inserted = {(c.model, c.module, str(c.size), c.batch): c for c in cells if not c.deployed}
-    lines, vary = [], [name for name in varying(cells) if name in ("protocol", "machine")]
+    lines, vary = [], [name for name in varying(cells) if name in ("protocol", "machine", "code")]
     for cell in fastest_forms(cells):
         counted = inserted.get((cell.model, cell.module, str(cell.size), cell.batch), cell)
         own = facets_text({name: setting_of(cell)[name] for name in vary})
