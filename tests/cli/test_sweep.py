@@ -13,6 +13,7 @@ metric: [{name: accuracy}, {name: latency_ms}]
 parameters:
   att: {values: [none, SE]}
   arch: {value: cifar_resnet8}
+  batch_size: {value: 16}
 """
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -312,8 +313,11 @@ def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Rows of a run's metrics.jsonl, oldest first; none where it has not begun. A line cut short by a kill is none."""
     file = folder / METRICS
-    lines = file.read_text().splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines if _step(line) < float("inf")]
+    rows = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        with suppress(ValueError):
+            rows.append(json.loads(line))
+    return rows
 
 
 def _step(line: str) -> float:

@@ -124,7 +124,10 @@ def sweep(
         WorkFailed: for a disk that is full; trials that have ended are kept.
     """
     job = asked.job.resolved()
-    open_feeds(job.data, job.recipe, torch.device("cpu"))  # what is wrong with the data is wrong with every trial
+    # what is wrong with the data is wrong with every trial; how many images a step takes may be each trial's own
+    varied = {parameter.field for parameter in asked.space.parameters}
+    tried = replace(job.recipe, batch=1) if "batch" in varied else job.recipe
+    open_feeds(job.data, tried, torch.device("cpu"))
     directions = [metric.goal for metric in asked.space.metrics]
     try:
         journal = Journal(asked.out, asked.settings(), directions, join=join)
