@@ -26,6 +26,8 @@ def test_kernels_compute_what_they_say(cases, on):
         "-x",
         "-p",
         "no:cacheprovider",
+        "-W",  # Triton 3.6's interpreter, with any numpy that it runs on
+        "ignore:Conversion of an array:DeprecationWarning",
         str(Path(__file__).with_name(f"{cases}.py")),
     ]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -352,7 +352,9 @@ def test_on_a_gpu_small_maps_train_by_their_modules_since_operators_cost_python(
     x = torch.randn(2, 16, 4, 4, requires_grad=True)
     norm, gate = nn.BatchNorm2d(16), create_attention("se", 16)
     torch.testing.assert_close(recalibrate(x, norm, gate, x), module.compose(x, norm, gate, x, True))
+    gate.register_forward_hook(lambda *_: None)
+    torch.testing.assert_close(recalibrate(x, norm, gate, x), module.compose(x, norm, gate, x, True))
     assert not taken
     monkeypatch.setattr(module, "_WORTHWHILE_ON_GPU", x.numel())
-    recalibrate(x, norm, gate, x)
+    recalibrate(x, norm, create_attention("se", 16), x)
     assert taken

@@ -59,7 +59,9 @@ def recalibrate(
     _check(x, norm, attention, residual)
     synchronized = is_synchronized(norm)
     if (synchronized or _pays(x, attention)) and _fuses(x, norm, attention, residual):
-        return _tail(x, norm, cast("GateOnMoments | None", attention), residual, relu)
+        y = _tail(x, norm, cast("GateOnMoments | None", attention), residual, relu)
+        if y is not None:
+            return y
     if synchronized and norm is not None and is_affine(norm):  # torch's own forward refuses a CPU
         return compose(tail(x, norm, None, None, False), None, attention, residual, relu)
     return compose(x, norm, attention, residual, relu)
@@ -73,15 +75,19 @@ def attend(x: Tensor, gate: GateOnMoments) -> Tensor:
             return y
     _check(x, None, gate, None)
     if _pays(x, gate) and x.numel() > 0:
-        return _tail(x, None, gate, None, False)
+        whole = _tail(x, None, gate, None, False)
+        if whole is not None:
+            return whole
     return integrate(x, ask(gate, moments(x, gate.needs_variance)))
 
 
-def _tail(x: Tensor, norm: nn.Module | None, gate: GateOnMoments | None, residual: Tensor | None, relu: bool) -> Tensor:
+def _tail(
+    x: Tensor, norm: nn.Module | None, gate: GateOnMoments | None, residual: Tensor | None, relu: bool
+) -> Tensor | None:
     """A plan's launches, or `tail`; where that fails because a module is on another device, an error that says so.
 
-    On a GPU in eager mode the operators of a tail that trains take a millisecond of Python more than its modules, which
-    is what 17 maps of 2^25 values in bfloat16 cost there (estimated): smaller maps take the modules.
+    None where module after module is quicker: on a GPU in eager mode the operators of a tail that trains take a
+    millisecond of Python more than its modules, what 17 maps of 2^25 values in bfloat16 cost there (estimated).
 
     Devices are compared after a failure only: in every call it would cost a GPU more than a launch.
     """
@@ -91,7 +97,7 @@ def _tail(x: Tensor, norm: nn.Module | None, gate: GateOnMoments | None, residua
     if planned is not None:
         return planned
     if passes.has_kernels(x) and x.numel() < _WORTHWHILE_ON_GPU and not is_synchronized(norm):
-        return compose(x, norm, cast("nn.Module | None", gate), residual, relu)
+        return None
     try:
         return tail(x, norm, gate, residual, relu)
     except Exception:
