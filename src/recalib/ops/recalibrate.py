@@ -31,7 +31,7 @@ def recalibrate(
     result. The batch statistics of a SyncBatchNorm are shared between processes on any device.
 
     Args:
-        x: output of the block's last convolution, shape (N, C, H, W).
+        x: output of the block's last convolution, shape (N, C, H, W), (N, C, L) or (N, C, D, H, W).
         norm: the block's last norm, or None.
         attention: a gate on moments (see `recalib.attention.Attention`) or any module that maps (N, C, H, W) to
             (N, C, H, W), or None.
@@ -39,12 +39,12 @@ def recalibrate(
         activation: ``"relu"`` or ``"none"``.
 
     Returns:
-        y, shape (N, C, H, W).
+        y, shape of x.
 
     Raises:
-        RecalibError: for an activation that is neither; for a map that is not 4-D and floating, a residual of another
-            shape or a norm for other channels; for a gate that returns something else than scale and shift of shape
-            (N, C); for a batch with one value per channel in training.
+        RecalibError: for an activation that is neither; for a map that is not 3-D to 5-D and floating, a residual of
+            another shape or a norm for other channels; for a gate that returns something else than scale and shift of
+            shape (N, C); for a batch with one value per channel in training.
     """
     if activation not in ("relu", "none"):
         raise RecalibError(f"activation {activation!r}: recalibrate takes 'relu' or 'none'")
@@ -52,6 +52,8 @@ def recalibrate(
     norm = None if isinstance(norm, nn.Identity) else norm
     if is_symbolic(x):
         return compose(x, norm, attention, residual, relu)
+    if x.ndim in (3, 5):
+        return _in_other_dimensions(x, norm, attention, residual, activation)
     if passes.has_kernels(x) and not is_recorded():
         y = plans.recall(x, norm, attention, residual, relu)
         if y is not None:
@@ -67,8 +69,36 @@ def recalibrate(
     return compose(x, norm, attention, residual, relu)
 
 
+def _in_other_dimensions(
+    x: Tensor, norm: nn.Module | None, attention: nn.Module | None, residual: Tensor | None,
+    activation: Literal["relu", "none"],
+) -> Tensor:  # fmt: skip
+    """The same for maps (N, C, L) and (N, C, D, H, W): to a gate on moments their pixels are a column.
+
+    A module that is called, and not fused, sees the map as it is.
+    """
+    if residual is not None and residual.shape != x.shape:
+        raise RecalibError(
+            f"residual of shape {tuple(residual.shape)} for a map of {tuple(x.shape)}; they must be equal"
+        )
+    flat, shortcut = _column(x), None if residual is None else _column(residual)
+    fused = x.device.type == "cpu" and _pays(flat, attention) and _fuses(flat, norm, attention, shortcut)
+    if norm is not None and not fused:
+        x, norm = norm(x), None
+    called: nn.Module | None = None if is_gate(attention) else attention
+    if called is not None:
+        x, attention = called(x), None
+    return recalibrate(_column(x), norm, attention, shortcut, activation).reshape(x.shape)
+
+
+def _column(x: Tensor) -> Tensor:
+    return x.flatten(2).unsqueeze(3)
+
+
 def attend(x: Tensor, gate: GateOnMoments) -> Tensor:
-    """A gate on moments applied to a map x (N, C, H, W), and nothing else: what a gate's own forward is."""
+    """A gate on moments applied to a map x (N, C, *spatial), and nothing else: what a gate's own forward is."""
+    if x.ndim in (3, 5):
+        return attend(_column(x), gate).reshape(x.shape)
     if passes.has_kernels(x) and not is_recorded():
         y = plans.recall(x, None, cast("nn.Module", gate), None, False)
         if y is not None:
