@@ -383,3 +383,11 @@ def test_channels_last_maps_stay_channels_last():
         x = torch.randn(2, C, 6, 6).contiguous(memory_format=torch.channels_last)
         assert SRM(C).eval()(x).is_contiguous(memory_format=torch.channels_last)
         assert create_attention(name, C).eval()(x).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", ["bam", "cbam", "coord", "srm", "triplet"])
+def test_norms_inside_may_be_converted_to_synchronised_ones_on_any_device(name):
+    module = create_attention(name, C).double().train()
+    x = torch.randn(4, C, 6, 5, dtype=torch.double)
+    expected = module(x)
+    torch.testing.assert_close(nn.SyncBatchNorm.convert_sync_batchnorm(module)(x), expected)
