@@ -97,8 +97,8 @@ def test_what_was_measured_before_a_failure_is_kept_with_its_traceback(unlucky):
 
 def test_a_stage_that_hangs_is_ended_with_all_that_it_started(unlucky):
     pid = next(r["pid"] for r in records_of(unlucky) if r["what"] == "child")
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    assert state.strip()[:1] in ("", "Z"), "gone, or dead and not yet collected by the process that inherited it"
 
 
 def test_three_small_files_are_all_that_is_left(unlucky):
