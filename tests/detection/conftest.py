@@ -7,8 +7,8 @@ from tests.jobs import detection_job
 @pytest.fixture
 def make_job(shapes, tmp_path):
     """A job of seconds: a small detector on a few small images."""
-    usual = {"model": "fasterrcnn_resnet18_fpn"}
-    return lambda name="run", **changes: detection_job(shapes, tmp_path, name, **{**usual, **changes})
+    usual = {"model": "fasterrcnn_resnet18_fpn", "data": shapes}
+    return lambda name="run", **changes: detection_job(out=tmp_path, name=name, **{**usual, **changes})
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ silent = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of
 
 
 def truth_of(objects, images=2, **attributes):
-    pictures = [{"id": i, "file_name": "", "width": 200, "height": 100} for i in range(1, images + 1)]
+    pictures = [{"id": i, "file_name": f"{i}.jpg", "width": 200, "height": 100} for i in range(1, images + 1)]
     for name, values in attributes.items():
         for picture, value in zip(pictures, values, strict=True):
             picture["attributes"] = {name: value}

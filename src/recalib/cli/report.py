@@ -59,6 +59,8 @@ class Arguments:
     """only this protocol's, clean or paper"""
     machine: str | None = None
     """only this machine's, by its name on the page"""
+    code: str | None = None
+    """only this version's of the code, by its name on the page"""
     json: Path | None = None
     """file for the cells, or the table's rows"""
 
