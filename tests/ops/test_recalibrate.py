@@ -62,7 +62,7 @@ class Answers(nn.Module):
     ("call", "message"),
     [
         (lambda x: recalibrate(x, activation="gelu"), r"activation 'gelu': recalibrate takes 'relu' or 'none'"),
-        (lambda x: recalibrate(x[0]), r"floating map \(N, C, H, W\), got torch.float32 of shape \(16, 4, 5\)"),
+        (lambda x: recalibrate(x[0, 0]), r"floating map \(N, C, H, W\), got torch.float32 of shape \(4, 5\)"),
         (lambda x: recalibrate(x.int()), r"got torch.int32"),
         (
             lambda x: recalibrate(x, residual=x[:, :, :1]),

@@ -33,6 +33,8 @@ def open_picture(file: Path | Record) -> Image.Image | None:
             return picture.convert("RGB")
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError):
         return None
+    except ImportError:  # ultralytics, where it is imported, opens what Pillow cannot by a package that may be missing
+        return None
 
 
 def centre(picture: Image.Image, size: tuple[int, int], crop: float, interpolation: str = "bilinear") -> Tensor:

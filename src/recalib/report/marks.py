@@ -1,7 +1,7 @@
 """How a module looks wherever it is drawn: one colour and one shape, the same in every chart and table."""
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 
 from recalib.measure.cells import BASELINE
 
@@ -35,5 +35,8 @@ PLAIN = Mark("var(--plain)", _CIRCLE)
 def marks(modules: list[str]) -> dict[str, Mark]:
     """A mark for every module; the default modules always have the same, others take what is left in their order."""
     own = {name: Mark(f"var(--module-{i})", _SHAPES[i]) for i, name in enumerate(_PAPER)} | {BASELINE: PLAIN}
-    spare = product(_SHAPES, ("var(--module-6)", "var(--module-7)"))
+    rest = (
+        (shape, f"var(--module-{i})") for i, own_shape in enumerate(_SHAPES) for shape in _SHAPES if shape != own_shape
+    )
+    spare = chain(product(_SHAPES, ("var(--module-6)", "var(--module-7)")), rest)
     return {name: own[name] if name in own else Mark(*reversed(next(spare))) for name in dict.fromkeys(modules)}
