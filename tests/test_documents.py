@@ -36,7 +36,7 @@ def export(folder):
     images = [folder / f"{i}.png" for i in range(3)]
     for i, image in enumerate(images):
         Image.new("RGB", (32, 32), (80 * i, 40, 200)).save(image)
-    return {"path": folder / "mine.onnx", "images": images}
+    return {"path": folder / "mine.onnx", "images": images, "model": timm.create_model("resnet18").eval()}
 
 
 def study(folder):

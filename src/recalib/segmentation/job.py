@@ -1,16 +1,17 @@
 """One run of a segmentation recipe: on which data, into which folder, on which devices."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
-
-from lightning_fabric import Fabric
+from typing import TYPE_CHECKING, ClassVar
 
 from recalib.data.order import held_out
-from recalib.errors import RecalibError
+from recalib.errors import RecalibError, require_packages
 from recalib.segmentation.data import open_pictures
 from recalib.segmentation.recipes import RECIPES, SegmentationRecipe
 from recalib.segmentation.task import Segmentation
 from recalib.training.job import Job
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +40,13 @@ class SegmentationJob(Job):
         """The recipe that the job was made from, if any."""
         return RECIPES.get(self.preset)
 
-    def open(self, fabric: Fabric) -> Segmentation:
+    def open(self, fabric: "Fabric") -> Segmentation:
         """Data and network of a job.
 
         Raises:
-            RecalibError: for data that is not there, or parts that tell different classes apart.
+            RecalibError: for a missing extra, data that is not there, or parts that tell different classes apart.
         """
+        require_packages(("torchmetrics",), "segment", "segmentation")
         recipe = self.recipe
         whole, tested = (open_pictures(self.data, split) for split in (self.train_split, self.eval_split))
         if whole.classes != tested.classes:

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +14,9 @@ from recalib.segmentation.networks import build_segmenter, write_segmenter
 from recalib.segmentation.recipes import SegmentationRecipe
 from recalib.training.task import Part, Task
 from recalib.training.trainer import summed
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 class Segmentation(Task):
@@ -68,7 +70,7 @@ class Segmentation(Task):
         pixels = counts.sum().clamp(min=1)
         return total / pixels, {"pixels": 100 * right.sum() / pixels * len(images)}
 
-    def evaluate(self, network: nn.Module, part: Part, fabric: Fabric) -> dict[str, float]:
+    def evaluate(self, network: nn.Module, part: Part, fabric: "Fabric") -> dict[str, float]:
         """Mean IoU over the classes that are there or were seen, and the share of right pixels; from 0 to 1."""
         from torchmetrics.classification import MulticlassJaccardIndex
 
