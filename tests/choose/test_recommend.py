@@ -180,6 +180,20 @@ def test_at_another_resolution_or_an_agreeing_precision_a_published_accuracy_com
     assert not any("Mind" in line for line in recommend([cell(), cell("eca", 11.0)], Budget()).lines)
 
 
+def test_a_file_that_was_evaluated_is_told_beside_the_recommendation_with_its_paired_test():
+    judged = {"images": 1000, "source": "validation images", "top1": 70.0, "top1_interval": [67.0, 73.0],
+              "top1_fp32": 76.0, "only_here": 2, "only_fp32": 62, "p": 1e-12}  # fmt: skip
+    alone = recommend([cell(), cell("eca", 11.0, accuracy=judged)], Budget())
+    assert alone.best.accuracy.kind == "published"  # there is nothing measured to compare it with
+    assert "The one that was measured is left aside: it alone cannot be compared" in alone.lines[3]
+    assert alone.lines[-1] == (
+        "The file of resnet50 with eca in eager, fp32, deployed: top-1 70.00 [67.0, 73.0] % of 1000 validation images; "
+        "PyTorch in float32 76.00 %, which it differs from (McNemar's test, p = 1e-12)."
+    )
+    both = recommend([cell(accuracy=judged | {"top1": 69.0}), cell("eca", 11.0, accuracy=judged)], Budget())
+    assert (both.best.cell.module, both.best.accuracy.kind, both.best.accuracy.error) == ("eca", "measured", 3.0)
+
+
 def test_own_runs_are_used_where_nothing_else_is_known_even_one():
     own = {("net", "se"): Accuracy(90.0, 0.5, "your runs, 1", "own")}
     chosen = recommend([cell("baseline", model="net"), cell("se", 11.0, model="net")], Budget(), own=own)

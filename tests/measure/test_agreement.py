@@ -11,7 +11,7 @@ from torch import nn
 
 from recalib.data.normalization import NORMALIZATIONS
 from recalib.errors import RecalibError
-from recalib.measure.agreement import agreement, check_images, notes, read_samples, with_samples
+from recalib.measure.agreement import agreement, calibration_images, check_images, notes, read_samples, with_samples
 from recalib.measure.cells import Cell
 from recalib.runtimes import Settings, find_protocol
 from recalib.runtimes.samples import Samples, batches_of, noise
@@ -49,6 +49,17 @@ def test_a_folder_without_images_is_refused_before_anything_is_measured(tmp_path
         check_images(tmp_path)
     with pytest.raises(RecalibError, match="'nowhere': no such folder"):
         check_images(Path("nowhere"))
+
+
+def test_what_is_evaluated_was_never_calibrated_on(tmp_path, cifar):
+    pictures(tmp_path / "val" / "ant", 2)
+    assert calibration_images(None, tmp_path) is None  # noise rather than what is judged
+    with pytest.raises(RecalibError, match="int8 must not see the images it is evaluated on"):
+        calibration_images(tmp_path / "val" / "..", tmp_path)
+    pictures(tmp_path / "train" / "ant", 2)
+    assert calibration_images(None, tmp_path) == tmp_path / "train"
+    assert calibration_images(tmp_path / "others", tmp_path) == tmp_path / "others"
+    assert calibration_images(None, cifar) == cifar  # its training images
 
 
 def test_images_of_a_data_set_are_named_by_their_half_and_labelled_for_a_network_of_its_classes(tmp_path):

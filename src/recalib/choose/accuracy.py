@@ -1,7 +1,7 @@
 """Accuracies that networks are chosen by, where each comes from, and how sure it is."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from recalib.choose import published
 from recalib.errors import RecalibError
 from recalib.measure.cells import BASELINE, Cell
 from recalib.measure.sizes import sides
+from recalib.measure.statistics import FALSE_DISCOVERIES
 from recalib.statistics import half_width_of
 
 Origin = Literal["measured", "own", "published"]
@@ -69,7 +70,60 @@ def measured_accuracy(cell: Cell) -> Accuracy | None:
         return None
     top1, images = float(found["top1"]), int(found["images"])
     origin = f"measured in {cell.runtime}, {cell.precision}, on {images} {found['source']}"
-    return Accuracy(top1, sampling_error(top1, images), origin, "measured")
+    low, high = found.get("top1_interval", [top1 - sampling_error(top1, images), top1 + sampling_error(top1, images)])
+    return Accuracy(top1, (high - low) / 2, origin, "measured")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One file, exported or deployed, that was timed and evaluated.
+
+    Attributes:
+        cell: its time, and in ``accuracy`` its top-1, see `recalib.measure.agreement.Judge.accuracy`.
+        differs: whether it classifies otherwise than the network in PyTorch and float32, by McNemar's test, corrected
+            over all files that were evaluated together (Benjamini-Hochberg).
+    """
+
+    cell: Cell
+    differs: bool
+
+    @property
+    def found(self) -> Mapping[str, Any]:
+        """Its accuracy, in JSON's types."""
+        return self.cell.accuracy or {}
+
+    @property
+    def top1(self) -> str:
+        """Top-1 and its 95 % interval in percent, such as `91.70 [90.3, 92.9]`."""
+        low, high = self.found["top1_interval"]
+        return f"{self.found['top1']:.2f} [{low:.1f}, {high:.1f}]"
+
+    @property
+    def change(self) -> str:
+        """Points over PyTorch in float32, and how many images only the one and only the other classified rightly."""
+        points = self.found["top1"] - self.found["top1_fp32"] + 0.0
+        return f"{points:+.2f} (+{self.found['only_here']} -{self.found['only_fp32']})"
+
+    def __str__(self) -> str:
+        cell, found = self.cell, self.found
+        form = "deployed" if cell.deployed else "as inserted"
+        told = "which it differs from" if self.differs else "which it cannot be told from"
+        return (
+            f"The file of {cell.model}{'' if cell.module == BASELINE else f' with {cell.module}'} in {cell.runtime}, "
+            f"{cell.precision}, {form}: top-1 {self.top1} % of {found['images']} {found['source']}; PyTorch in float32 "
+            f"{found['top1_fp32']:.2f} %, {told} (McNemar's test, p = {found['p']:.2g})"
+        )
+
+
+def evaluated(cells: Sequence[Cell]) -> list[Evaluated]:
+    """The cells whose very files were evaluated, in their order; none where no labelled images were given."""
+    from scipy.stats import false_discovery_control
+
+    judged = [cell for cell in cells if cell.status == "ok" and cell.accuracy]
+    if not judged:
+        return []
+    corrected = false_discovery_control([float((cell.accuracy or {})["p"]) for cell in judged])
+    return [Evaluated(cell, bool(p <= FALSE_DISCOVERIES)) for cell, p in zip(judged, corrected, strict=True)]
 
 
 def published_for(cell: Cell) -> Accuracy | str | None:

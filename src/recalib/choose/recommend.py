@@ -6,7 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recalib.choose import rules
-from recalib.choose.accuracy import Accuracy, measured_accuracy, own_accuracies, published_accuracy, published_for
+from recalib.choose.accuracy import (
+    Accuracy,
+    evaluated,
+    measured_accuracy,
+    own_accuracies,
+    published_accuracy,
+    published_for,
+)
 from recalib.choose.advice import overhead_text
 from recalib.choose.budget import Budget, Verdict, latency_interval
 from recalib.cost.count import cost
@@ -235,7 +242,8 @@ def recommend(
         raise WorkFailed(f"nothing is within {budget} for certain; {_nearest(candidates, budget, memory)}")
     best, runner_up = fitting[0], fitting[1] if len(fitting) > 1 else None
     lines = [_use(best, budget), _why(best, cells, where), _next(best, runner_up), *_maybe(best, candidates)]
-    lines += [_axis(best.accuracy, own or {}, forms, axis), *_caveats(candidates, refused)]
+    lines += [_axis(best.accuracy, own or {}, forms, axis, axes[0]), *_caveats(candidates, refused)]
+    lines += [f"{one}." for one in evaluated(list(forms.values()))]
     return Recommendation(lines, best, runner_up, candidates)
 
 
@@ -326,7 +334,13 @@ def _maybe(best: Candidate, candidates: Sequence[Candidate]) -> list[str]:
     return [f"Open: {better[0]} is more accurate, but whether it is within the budget the measurement does not say."]
 
 
-def _axis(used: Accuracy, own: Mapping[Key, Accuracy], forms: Mapping[Key, Cell], axis: Mapping[Key, Accuracy]) -> str:
+def _axis(
+    used: Accuracy,
+    own: Mapping[Key, Accuracy],
+    forms: Mapping[Key, Cell],
+    axis: Mapping[Key, Accuracy],
+    measured: Mapping[Key, Accuracy],
+) -> str:
     left = sorted(f"{model} ({module})" for model, module in forms if (model, module) not in axis)
     aside = f" Left aside for want of such a figure: {', '.join(left)}." if left else ""
     if used.kind == "measured":
@@ -334,6 +348,7 @@ def _axis(used: Accuracy, own: Mapping[Key, Accuracy], forms: Mapping[Key, Cell]
     if used.kind == "own":
         return f"Accuracies are those of your own runs; published ones are not mixed in.{aside}"
     one = " Your own run is left aside: one alone cannot be compared." if set(own) & set(forms) else ""
+    one += " The one that was measured is left aside: it alone cannot be compared." if measured else ""
     return (
         "Accuracies are published, not measured: torchvision's plain networks, plus what a module gained in its "
         f"source; each is one training.{one}{aside}"

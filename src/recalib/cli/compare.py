@@ -16,7 +16,7 @@ from recalib.cli.measuring import measured, print_notes, seconds_of
 from recalib.measure.run import Measured
 from recalib.measure.schedule import MODULES, RUNTIMES, WITHIN, check_numbers, comparison
 from recalib.measure.session import How
-from recalib.report import require_drawing, terminal_table, write_page
+from recalib.report import accuracy_table, require_drawing, terminal_table, write_page
 
 PAGE_S = 12.0  # to start, and to draw the page, out of --minutes
 
@@ -100,6 +100,8 @@ def _show(found: Measured, args: Arguments) -> None:
         console.print(line, style="bold", highlight=False, markup=False, soft_wrap=True)
     console.print(_machine_line(found.machine), highlight=False, soft_wrap=True)
     console.print(terminal_table(found.cells, found.machine))
+    if (files := accuracy_table(found.cells)) is not None:
+        console.print(files)
     print_notes(console, found.cells)
     for line in advice:
         console.print(f"- {line}", highlight=False, markup=False)

@@ -22,7 +22,7 @@ from recalib.measure.session import How
 from recalib.measure.sizes import parse_size
 from recalib.measure.statistics import FEWEST_PROCESSES
 from recalib.measure.store import read_results
-from recalib.report import require_drawing, terminal_table, write_page
+from recalib.report import accuracy_table, require_drawing, terminal_table, write_page
 from recalib.report.page import main_setting
 from recalib.runtimes import RUNTIMES
 
@@ -121,6 +121,8 @@ def _show(found: Measured, out: Path) -> None:
     for line in verdicts(main_setting(everything.cells)):
         console.print(line, style="bold", highlight=False, markup=False, soft_wrap=True)
     console.print(terminal_table(cells if len(cells) <= MOST_ON_A_TERMINAL else main_setting(cells), found.machine))
+    if (files := accuracy_table(cells)) is not None:
+        console.print(files)
     print_notes(console, cells)
     done = sum(cell.status == "ok" for cell in cells)
     console.print(f"{done} of {len(cells)} cells measured: {out / FILE}", highlight=False, markup=False, soft_wrap=True)

@@ -84,6 +84,24 @@ def read_samples(folder: Path, size: tuple[int, int], crop: float, form: Normali
     return Samples(calibration, judged, source, labels, classes is not None)
 
 
+def calibration_images(named: Path | None, data: Path | None) -> Path | None:
+    """Images to calibrate int8 on: those named for it, or training images of the labelled data; None for noise.
+
+    Args:
+        named: a folder.
+        data: labelled images on which the outcome is evaluated.
+
+    Raises:
+        RecalibError: where these are the same images.
+    """
+    if data is None or find_cifar(data):  # CIFAR's training images calibrate
+        return named or data
+    if named is not None and named.resolve() == data.resolve():
+        raise RecalibError(f"calibration {str(named)!r}: int8 must not see the images it is evaluated on; leave it out")
+    train = data / "train"
+    return named or (train if train.is_dir() else None)
+
+
 def check_images(folder: Path | None) -> None:
     """Refuse a folder that `read_samples` would.
 

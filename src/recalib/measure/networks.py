@@ -16,7 +16,7 @@ from recalib.attention.catalogue import canonical_name
 from recalib.cost.count import Cost, cost
 from recalib.deploy import deploy
 from recalib.errors import RecalibError, WorkFailed
-from recalib.measure.agreement import Judge, agreement, with_samples
+from recalib.measure.agreement import Judge, agreement, calibration_images, with_samples
 from recalib.measure.cells import BASELINE, Cell
 from recalib.measure.estimate import seconds_of
 from recalib.measure.session import Group, How, Prepare
@@ -232,7 +232,7 @@ class NetworkGroup(Group):
         whole, has = trained(first.model, how.weights) if how.weights else (None, "")
         settings = with_samples(
             how.settings(first.precision), backbones[first.model], first.model, sides(first.size),
-            how.calibration, how.weights,
+            calibration_images(how.calibration, how.data), how.weights,
         )  # fmt: skip
         size = sides(first.size)
         judge = (

@@ -10,7 +10,7 @@ from typing import Any
 
 from recalib.errors import RecalibError, WorkFailed, unknown
 from recalib.measure import networks
-from recalib.measure.agreement import check_images
+from recalib.measure.agreement import calibration_images, check_images
 from recalib.measure.cells import BASELINE, Cell, fingerprint
 from recalib.measure.networks import NetworkGroup
 from recalib.measure.session import Group, How
@@ -170,7 +170,7 @@ def check_how(how: How, models: Sequence[str]) -> None:
         raise RecalibError(f"weights {str(how.weights)!r} belong to one model, and {len(models)} are named")
     if how.data is not None and how.weights is None:
         raise RecalibError(f"data {str(how.data)!r}: only trained weights have an accuracy; give them with --weights")
-    check_images(how.calibration)
+    check_images(calibration_images(how.calibration, how.data))
     find_protocol(how.protocol)
 
 

@@ -1,7 +1,8 @@
 """What people read of a run: the table on the terminal and the one HTML page."""
 
+from recalib.report.evaluated import accuracy_table
 from recalib.report.page import write_page
 from recalib.report.svg import require_drawing
 from recalib.report.terminal import terminal_table
 
-__all__ = ["require_drawing", "terminal_table", "write_page"]
+__all__ = ["accuracy_table", "require_drawing", "terminal_table", "write_page"]

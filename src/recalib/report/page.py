@@ -15,6 +15,7 @@ from recalib.choose.published_times import times
 from recalib.choose.rules import runtimes
 from recalib.choose.verdict import verdicts
 from recalib.measure.cells import BASELINE, Cell
+from recalib.report import evaluated
 from recalib.report.figures import FIGURES, Panel
 from recalib.report.marks import Mark, marks
 from recalib.report.overheads import overhead_bars, percent_domain, published_bars
@@ -136,6 +137,7 @@ def _content(cells: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any
         "setup": setup,
         "rows": table,
         "row_filters": _filters([row["facets"] for row in table]),
+        "files": _files(cells),
         "problems": _problems(cells, vary),
         "machine": [(name.replace("_", " "), _flat(value)) for name, value in machine.items() if value is not None],
         "sources": sources(cells, [group["runtime"] for group in tradeoffs]) if tradeoffs else [],
@@ -180,6 +182,22 @@ def _table2(cells: Sequence[Cell], preferred: Mapping[str, str]) -> dict[str, An
         "columns": HEADINGS,
         "lines": lines,
         "filters": _filters([{name: line.facets[name] for name in SETTING} for line in lines], preferred),
+    }
+
+
+def _files(cells: Sequence[Cell]) -> dict[str, Any] | None:
+    """Accuracy and time of the same file; None where nothing was evaluated."""
+    lines = evaluated.lines(cells)
+    if not lines:
+        return None
+    told = next(cell.accuracy for cell in cells if cell.accuracy) or {}
+    return {
+        "note": evaluated.CAPTION,
+        "images": f"{told['images']} {told['source']}",
+        "named": evaluated.headings(cells),
+        "counted": evaluated.COUNTED,
+        "lines": lines,
+        "filters": _filters([line.facets for line in lines]),
     }
 
 
