@@ -26,11 +26,14 @@ def test_kernels_compute_what_they_say(cases, on):
         "-x",
         "-p",
         "no:cacheprovider",
+        "-p",
+        "tests.ops.interpreted",
         "-W",  # Triton 3.6's interpreter, with any numpy that it runs on
         "ignore:Conversion of an array:DeprecationWarning",
         str(Path(__file__).with_name(f"{cases}.py")),
     ]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    root = Path(__file__).parents[2]
+    run = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
 
 
