@@ -72,7 +72,7 @@ class Hunt:
 def forkserver() -> ForkServerContext:
     """Processes that start with the packages imported, and can be killed for real."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recalib.classification", "timm"])
+    context.set_forkserver_preload(["recalib.classification", "timm", "lightning_fabric"])
     return context
 
 

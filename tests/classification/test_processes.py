@@ -23,11 +23,21 @@ def in_float64(patch):
     patch.setattr(feeds, "normalization", lambda name: lambda pixels: named(name)(pixels).double())
 
 
-def one_of_two(job, rank, port):
-    """Run a job as one of its two processes, as launchers do."""
+CASES = (("freeze_norms", "se"), ("sync_batchnorm", "se"), ("sync_batchnorm", "srm"))
+
+
+def jobs_of(make_job, name, **devices):
+    """A job for each case."""
+    small = {"label_smoothing": 0.1, "epochs": 1, "limit": 40, "milestones": (), **devices}
+    return [make_job("-".join([name, *case]), attention=case[1], **{case[0]: True}, **small) for case in CASES]
+
+
+def one_of_two(jobs, rank, port):
+    """Run jobs as one of their two processes, as launchers do."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank)}
     in_float64(pytest.MonkeyPatch())
-    run(job)
+    for job in jobs:
+        run(job)
 
 
 def free_port():
@@ -36,26 +46,21 @@ def free_port():
         return listener.getsockname()[1]
 
 
-@pytest.mark.parametrize(
-    ("norms", "attention"), [("freeze_norms", "se"), ("sync_batchnorm", "se"), ("sync_batchnorm", "srm")]
-)
-def test_two_processes_equal_one_with_the_whole_batch(norms, attention, make_job, processes, monkeypatch):
-    one, two = (
-        make_job(name, attention=attention, label_smoothing=0.1, **{norms: True}, **devices)
-        for name, devices in (("one", {}), ("two", {"devices": 2}))
-    )
-    port = free_port()
-    both = [processes.Process(target=one_of_two, args=(two, rank, port)) for rank in (0, 1)]
+def test_two_processes_equal_one_with_the_whole_batch(make_job, processes, monkeypatch):
+    port, by_one, by_two = free_port(), jobs_of(make_job, "one"), jobs_of(make_job, "two", devices=2)
+    both = [processes.Process(target=one_of_two, args=(by_two, rank, port)) for rank in (0, 1)]
     for process in both:
         process.start()
     in_float64(monkeypatch)
-    run(one)
+    for one in by_one:
+        run(one)
     for process in both:
         process.join(120)
     assert [process.exitcode for process in both] == [0, 0]
-    weights, expected = (load_file(job.folder / "last.safetensors") for job in (two, one))
-    assert expected["conv1.weight"].dtype == torch.float64
-    torch.testing.assert_close(weights, expected, rtol=0, atol=TOLERANCE)
-    (*_, row), (*_, same) = (read_metrics(job.folder) for job in (two, one))
-    assert row["train_loss"] == pytest.approx(same["train_loss"], abs=TOLERANCE)
-    assert row["top1"] == same["top1"]
+    for one, two in zip(by_one, by_two, strict=True):
+        weights, expected = (load_file(job.folder / "last.safetensors") for job in (two, one))
+        assert expected["conv1.weight"].dtype == torch.float64
+        torch.testing.assert_close(weights, expected, rtol=0, atol=TOLERANCE)
+        (*_, row), (*_, same) = (read_metrics(job.folder) for job in (two, one))
+        assert row["train_loss"] == pytest.approx(same["train_loss"], abs=TOLERANCE)
+        assert row["top1"] == same["top1"]

@@ -3,18 +3,20 @@
 import json
 
 import pytest
+from tests.jobs import started_here
 
 from recalib.cli import main
+from recalib.training import repeat
 
 
-@pytest.mark.slow
-def test_a_study_trains_measures_and_draws(cifar, tmp_path, capfd):
+def test_a_study_trains_measures_and_draws(cifar, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(repeat, "_start", started_here)
     out = tmp_path / "study"
     flags = ["--data", str(cifar), "--model", "cifar_resnet8", "--attention", "eca", "--deeper", "cifar_resnet14",
-             "--seeds", "1", "--epochs", "1", "--limit", "200", "--batch", "50", "--rounds", "2", "--out", str(out),
+             "--seeds", "1", "--epochs", "1", "--limit", "40", "--batch", "20", "--rounds", "2", "--out", str(out),
              "--accelerator", "cpu"]  # fmt: skip
     assert main(["study", "cifar-quick", *flags]) == 0
-    assert "cifar_resnet8 eca" in capfd.readouterr().out
+    assert "cifar_resnet8 eca" in capsys.readouterr().out
     found = json.loads((out / "study.json").read_text())
     assert [len(network["scores"]) for network in found["networks"]] == [1, 1, 1]
     assert "Does attention help cifar_resnet8?" in (out / "study.html").read_text()

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.jobs import started_here
 
 from recalib.cli import main
+from recalib.training import repeat
 
 TINY = ["--model", "cifar_resnet8", "--epochs", "2", "--batch", "20", "--limit", "100", "--accelerator", "cpu"]
 
@@ -90,14 +92,6 @@ def test_help_names_the_recipes_and_an_example(capsys):
     assert "imagenet-ecanet-mobilenetv2" in text
 
 
-def test_two_processes_are_started_and_one_of_them_talks(command, tmp_path):
-    both = process(command("two", "--devices", "2", "--epochs", "1", "--limit", "40"))
-    out, err = both.communicate(timeout=200)
-    assert both.returncode == 0, out + err
-    assert out.count("epoch 0: train loss") == 1
-    assert (tmp_path / "two" / "last.safetensors").exists()
-
-
 @pytest.mark.slow(reason="two more processes, half a minute")
 def test_seeds_run_side_by_side_and_make_a_table(command, tmp_path, capsys):
     assert main(command("run", "--seeds", "2", "--jobs", "2", "--json", str(tmp_path / "out.json"))) == 0
@@ -110,25 +104,27 @@ def test_seeds_run_side_by_side_and_make_a_table(command, tmp_path, capsys):
     assert row["top1"] == pytest.approx(sum(ends) / 2)
 
 
-def test_a_killed_worker_is_named_in_one_line_that_says_how_to_go_on(command, tmp_path):
+def test_of_two_processes_one_talks_and_the_other_killed_is_named_in_a_line_that_says_how_to_go_on(command, tmp_path):
     running = process(command("run", "--epochs", "500", "--devices", "2"))
     rows, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 200
-    while not (rows.exists() and rows.read_text()) and time.monotonic() < deadline and running.poll() is None:
+    while not (rows.exists() and rows.read_text().count("\n") > 1) and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.05)
     (worker,) = map(int, Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split())
     os.kill(worker, signal.SIGKILL)
     out, err = running.communicate(timeout=60)
     assert running.returncode == 1, out + err
+    assert out.count("epoch 0: train loss") == 1
     lines = [line for line in err.splitlines() if line.startswith("recalib:")]
     on = f"go on with: recalib train --config {tmp_path}/run/config.json --resume"
     assert lines == [f"recalib: process 1 of 2 (pid {worker}, ended by signal 9) died; {on}"]
     assert "Traceback" not in err
 
 
-def test_several_modules_in_one_command_make_a_table_against_the_baseline(command, tmp_path, capfd):
+def test_several_modules_in_one_command_make_a_table_against_the_baseline(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(repeat, "_start", started_here)
     flags = ("--attention", "none", "eca", "--epochs", "1", "--json", str(tmp_path / "out.json"))
     assert main(command("run", *flags)) == 0
-    said = capfd.readouterr().out
+    said = capsys.readouterr().out
     assert "| cifar_resnet8 | baseline | 1 |" in said
     assert "| cifar_resnet8 | eca | 1 |" in said
     assert "trained on 100 of 50,000 images" in said
@@ -137,7 +133,7 @@ def test_several_modules_in_one_command_make_a_table_against_the_baseline(comman
     assert {folder.name for folder in tmp_path.iterdir() if folder.is_dir()} == {"run-baseline", "run-eca"}
     longer = ["train", "--from", str(tmp_path / "run-eca"), "--epochs", "2"]
     assert main(longer) == 0
-    assert "going on from epoch 1 of 2, step 0" in capfd.readouterr().out
+    assert "going on from epoch 1 of 2, step 0" in capsys.readouterr().out
 
 
 def test_a_run_that_was_moved_is_gone_on_with_where_it_is(command, tmp_path, capsys):

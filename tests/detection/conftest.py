@@ -15,5 +15,5 @@ def make_job(shapes, tmp_path):
 def processes():
     """Processes that start with the packages imported, and can be killed for real."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recalib.detection.job"])
+    context.set_forkserver_preload(["recalib.detection.job", "lightning_fabric", "faster_coco_eval"])
     return context

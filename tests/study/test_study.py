@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.jobs import started_here
 
 import recalib
 from recalib import RecalibError
@@ -12,6 +13,7 @@ from recalib.classification import ClassificationJob, ClassificationRecipe
 from recalib.classification.network import build_network
 from recalib.report.study import markdown, study_page
 from recalib.study.study import Study, larger_than, results, run_study, shares_of
+from recalib.training import repeat
 
 
 @pytest.fixture
@@ -149,9 +151,9 @@ def test_the_page_shows_times_and_the_table_escapes(make_study):
     assert markdown(found).count("\n") == 5
 
 
-@pytest.mark.slow
-def test_a_study_trains_everything_and_goes_on_where_it_was_stopped(cifar, tmp_path):
-    recipe = ClassificationRecipe(model="cifar_resnet8", epochs=1, limit=200, batch=50)
+def test_a_study_trains_everything_and_goes_on_where_it_was_stopped(cifar, tmp_path, monkeypatch):
+    monkeypatch.setattr(repeat, "_start", started_here)
+    recipe = ClassificationRecipe(model="cifar_resnet8", epochs=1, limit=40, batch=20)
     job = ClassificationJob(recipe=recipe, data=cifar, out=tmp_path / "study", preset="small", accelerator="cpu")
     study = Study(job=job, attention=("eca",), seeds=2, rounds=2)
     stopped = run_study(study, minutes=0.0)

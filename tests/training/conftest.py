@@ -22,5 +22,5 @@ def make_job(task, tmp_path, request):
 def processes():
     """Processes that start with the packages imported, and can be killed for real."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.jobs"])
+    context.set_forkserver_preload(["tests.jobs", "lightning_fabric", "faster_coco_eval"])
     return context

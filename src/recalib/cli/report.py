@@ -71,15 +71,13 @@ def main(argv: list[str]) -> int:
     if not args.results:
         raise RecalibError("nothing to report; name files of recalib compare or latency, or run folders")
     command = shlex.join(["recalib", "report", *map(without_place, argv)])
+    for name, report in ((SWEEP, _sweep), (STUDY, _study)):  # whose folders hold runs, too
+        if len(args.results) == 1 and (args.results[0] / name).is_file():
+            report(args, command)
+            return 0
     runs = [run for path in args.results for run in _run_folders(path)]
     if runs and all(_run_folders(path) for path in args.results):
         _runs(args, list(dict.fromkeys(runs)), command)
-        return 0
-    if len(args.results) == 1 and (args.results[0] / SWEEP).is_file():
-        _sweep(args, command)
-        return 0
-    if len(args.results) == 1 and (args.results[0] / STUDY).is_file():
-        _study(args, command)
         return 0
     results = read_results(args.results)
     write_json(args.json, {"machines": results.machines, "cells": [cell.to_dict() for cell in results.cells]})
