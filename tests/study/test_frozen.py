@@ -12,7 +12,7 @@ from torch import nn
 import recalib
 from recalib.attention import create_attention
 from recalib.deploy.graph import trace
-from recalib.ops import Affine
+from recalib.ops import Affine, Moments
 from recalib.study.frozen import Constant, GateSums, carrier, fold_, gates_of, takes_shift
 
 
@@ -48,6 +48,46 @@ def test_the_fit_is_the_least_squares_line_through_all_pixels(name):
         slope, offset = np.linalg.lstsq(np.stack([x, np.ones_like(x)], 1), wanted, rcond=None)[0]
         assert fit.scale[channel].item() == pytest.approx(slope, rel=1e-9)
         assert fit.shift[channel].item() == pytest.approx(offset, rel=1e-9)
+
+
+class FollowsOne:
+    """A gate that looks at its sixth channel alone."""
+
+    needs_variance = False
+
+    def affine(self, moments: Moments) -> Affine:
+        m = moments.mean[:, 5:6]
+        return Affine(0.3 + m * torch.linspace(-1, 1, 8, dtype=m.dtype), 2 * m.expand(-1, 8))
+
+
+def test_a_gate_of_few_channels_is_the_best_linear_one_of_those_that_explain_most():
+    u = torch.randn(40, 8, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.7
+    sums = GateSums(rows=[])
+    for part in u.chunk(3):
+        sums.add(part, FollowsOne())
+    linear = sums.linear(u)
+    assert linear.chosen.tolist()[0] == 5
+    assert len(linear.chosen) == 2
+    affine = FollowsOne().affine(Moments(u.mean((2, 3)), None, 20))
+    wanted = u * affine.scale[:, :, None, None] + affine.shift[:, :, None, None]
+    torch.testing.assert_close(linear(u), wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_a_gate_of_few_channels_of_a_real_one_errs_as_least_squares_does():
+    module, u = trained("srm", 8), torch.cat([maps()] * 3, 1)[:, :8].contiguous()
+    sums = GateSums(rows=[])
+    sums.add(u, module)
+    linear = sums.linear(u)
+    with torch.no_grad():
+        scale = module.affine(Moments(*torch.unbind(sums_of(u)), 20)).scale.numpy()
+    known = np.stack([*u.mean((2, 3))[:, linear.chosen].T.numpy(), np.ones(len(u))], 1)
+    solved = np.linalg.lstsq(known, scale, rcond=None)[0]
+    np.testing.assert_allclose(linear.weight[:, :8].numpy(), solved[:-1], rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(linear.bias[:8].numpy(), solved[-1], rtol=1e-7, atol=1e-9)
+
+
+def sums_of(u):
+    return torch.stack([u.mean((2, 3)), u.var((2, 3), unbiased=False)])
 
 
 def test_where_no_shift_can_be_taken_the_fit_goes_through_the_origin():

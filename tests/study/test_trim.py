@@ -79,6 +79,13 @@ def test_frozen_gates_are_gone_and_the_keys_are_those_of_a_network_with_fewer(mo
         torch.testing.assert_close(deployed(images), trimmed(images), rtol=1e-4, atol=1e-5)
 
 
+def test_a_linear_gate_of_few_channels_is_measured_beside_the_constants_and_never_taken(model, images, labels):
+    trimmed = trim(model, images, labels, keep=0, times=equal)
+    assert all({"mean", "fit", "logit", "linear"} == site.alone.keys() for site in trimmed.sites)
+    assert all(site.linear is not None and site.alone["linear"].divergence >= 0 for site in trimmed.sites)
+    assert not any(site.frozen == "linear" for site in trimmed.sites)
+
+
 def test_the_network_that_is_given_is_not_changed(model, images, labels):
     before = copy.deepcopy(model.state_dict())
     trim(model, images, labels, times=equal)

@@ -122,9 +122,12 @@ def _percent(text: str) -> float:
 
 
 def _table(result: dict[str, object]) -> Table:
-    table = Table("site", "frozen", "variation", "loss alone", "ms", box=None)
+    table = Table("site", "frozen", "variation", "loss alone", "linear", "ms", box=None)
     sites: list[dict[str, object]] = result["sites"]  # type: ignore[assignment]
     for site in sites:
-        cells = [site["stand_in"] or site["why_kept"] or "", *(site[key] for key in ("variation", "loss", "ms"))]
+        cells = [
+            site["stand_in"] or site["why_kept"] or "",
+            *(site[key] for key in ("variation", "loss", "linear", "ms")),
+        ]
         table.add_row(str(site["name"]), *(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells))
     return table

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from recalib.report.page import render
 from recalib.report.svg import alt, draw
 
-COLUMNS = ("site", "frozen at its", "variation", "loss alone", "ms")
+COLUMNS = ("site", "frozen at its", "variation", "loss alone", "loss of a linear gate", "ms")
 
 
 def trim_page(result: Mapping[str, Any], command: str) -> str:
@@ -22,7 +22,7 @@ def trim_page(result: Mapping[str, Any], command: str) -> str:
         [
             site["name"],
             site["stand_in"] or site["why_kept"],
-            *(_number(site[key]) for key in ("variation", "loss")),
+            *(_number(site[key]) for key in ("variation", "loss", "linear")),
             ""
             if site["ms"] is None
             else f"{site['ms']:.3f} [{', '.join(f'{end:.3f}' for end in site['ms_interval'])}]",

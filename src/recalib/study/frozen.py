@@ -17,6 +17,7 @@ StandIn = Literal["mean", "logit", "fit"]
 sigmoid. ``fit``: the scale and shift that come nearest to the gated map, by least squares over pixels and images."""
 
 STAND_INS: tuple[StandIn, ...] = get_args(StandIn)
+SHARE = 4  # one channel in so many speaks for all of them in a `Linear`
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm)
 
 
@@ -39,11 +40,46 @@ class Constant(nn.Module):
         return y + self.shift if isinstance(self.shift, Tensor) else y
 
 
+class Linear(nn.Module):
+    """A gate that looks at few channels: scale and shift of every channel are linear in the means of some.
+
+    It folds nowhere. What it loses says whether a gate could be had for a part of the pooling.
+
+    Args:
+        chosen: which channels it looks at, shape (K,).
+        weight: their part in scale and shift, shape (K, 2C).
+        bias: the rest of scale and shift, shape (2C,).
+        like: a map of the network, for device and precision.
+    """
+
+    def __init__(self, chosen: Tensor, weight: Tensor, bias: Tensor, like: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("chosen", chosen.to(like.device))
+        self.register_buffer("weight", weight.to(like))
+        self.register_buffer("bias", bias.to(like))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, C, H, W) to (N, C, H, W)."""
+        buffers: Any = self
+        means = x.mean((2, 3))[:, buffers.chosen]
+        scale, shift = (means @ buffers.weight + buffers.bias)[:, :, None, None].chunk(2, 1)
+        return x * scale + shift
+
+
 @dataclass
 class GateSums:
     """Sums over images of what the stand-ins of a gate follow from; float64, shape (C,), whatever the batches were.
 
     With u the map, y = s u + t the gated one, m and q the mean of u and of its square over H and W.
+
+    Attributes:
+        images: how many were taken in.
+        size: H times W of the maps.
+        sums: by name.
+        has_scale: whether the gate scales.
+        has_shift: whether it shifts.
+        has_logit: whether all scales were between 0 and 1, and there was no shift.
+        rows: m, s and t of every image, in batches of shape (3, N, C), where they are kept; `linear` takes them.
     """
 
     images: int = 0
@@ -52,6 +88,7 @@ class GateSums:
     has_scale: bool = False
     has_shift: bool = False
     has_logit: bool = True
+    rows: list[Tensor] | None = None
 
     @torch.no_grad()
     def add(self, u: Tensor, gate: Attention) -> None:
@@ -63,6 +100,8 @@ class GateSums:
         s = torch.ones_like(m) if scale is None else scale.double()
         t = torch.zeros_like(m) if shift is None else shift.double()
         self.images, self.size = self.images + len(u), size
+        if self.rows is not None:
+            self.rows.append(torch.stack([m, s, t]))
         self.has_scale, self.has_shift = scale is not None, shift is not None
         self.has_logit = self.has_logit and self.has_scale and not self.has_shift and bool(((s > 0) & (s < 1)).all())
         found = {"m": m, "q": q, "s": s, "t": t, "y": s * m + t, "yu": s * q + t * m,
@@ -91,6 +130,30 @@ class GateSums:
             return Affine(torch.where(e["q"] > 0, e["yu"] / e["q"], e["s"]))
         scale = torch.where(spread > 0, together / spread, e["s"])
         return Affine(scale, e["y"] - scale * e["m"])
+
+    def linear(self, like: Tensor) -> Linear:
+        """The gate as a linear function of the means of a quarter of its channels, by least squares over the images.
+
+        The channels are taken one after the other, each the one that explains most of what is left (orthogonal
+        matching pursuit), errors of a scale counted as they show in the map.
+
+        Args:
+            like: a map of the network, for device and precision.
+        """
+        m, s, t = torch.cat(self.rows or [], 1)
+        power = (self.sums["q"] / self.images).sqrt()
+        wanted = torch.cat([s * power, t], 1)
+        left, able = wanted - wanted.mean(0), m - m.mean(0)
+        some, chosen = 1e-9 * able.norm(dim=0).max(), list[int]()
+        for _ in range(max(1, min(m.shape[1] // SHARE, len(m) // 4))):
+            lengths = able.norm(dim=0)
+            unit = torch.where(lengths > some, able / lengths.clamp(min=1e-300), 0.0)
+            chosen.append(int((unit.T @ left).square().sum(1).argmax()))
+            direction = unit[:, chosen[-1:]]
+            left, able = left - direction @ (direction.T @ left), able - direction @ (direction.T @ able)
+        known = torch.cat([m[:, chosen], torch.ones_like(m[:, :1])], 1)
+        found = torch.linalg.lstsq(known, torch.cat([s, t], 1), driver="gelsd").solution
+        return Linear(torch.tensor(chosen), found[:-1], found[-1], like)
 
     @property
     def variation(self) -> float:

@@ -23,6 +23,7 @@ from recalib.study.walk import Walk
 from recalib.surgery import inserted, remove_
 
 BATCH = 250
+LINEAR = "linear"  # what is tried of each gate besides the constants: a linear function of a quarter of its channels
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,11 @@ class TrimmedSite:
         name: of the site.
         frozen: what stands in for the gate, None where it stays.
         variation: what the best constant misses of the gated map: RMS, relative to the map's standard deviation.
-        alone: the effect of freezing this site alone, by stand-in.
-        loss: points of accuracy (without labels: of agreement) that its best stand-in alone costs, on the images that
+        alone: the effect of freezing this site alone, by stand-in; and under ``linear`` that of a gate which looks at
+            a quarter of the channels, which is measured and never taken, since it folds nowhere.
+        loss: points of accuracy (without labels: of agreement) that its best constant alone costs, on the images that
             the choice was made on.
+        linear: points that the gate of few channels alone costs.
         ms: time that the site takes when deployed, with its 95 % interval; None where nothing was timed.
         why_kept: why it cannot be frozen, "" where it can.
     """
@@ -59,8 +62,9 @@ class TrimmedSite:
     name: str
     frozen: StandIn | None
     variation: float | None
-    alone: dict[StandIn, Effect]
+    alone: dict[str, Effect]
     loss: float | None
+    linear: float | None
     ms: tuple[float, float, float] | None
     why_kept: str = ""
 
@@ -258,12 +262,12 @@ class _Trimming:
         self.parts = [_Part(images[i::2], None if labels is None else labels[i::2]) for i in (0, 1)]
         for part in self.parts:
             part.reference = torch.cat([self.walk.logits(some) for some in part.batches()])
-        self.first = self._sums()
+        self.first = self._sums(rows=True)
         self.open = [name for name in self.carriers if self._stand_ins(name, self.first[name])]
         if not self.open:
             raise RecalibError(f"none of the {len(self.gates)} gates follows a norm or convolution it can fold into")
         self.norms, self.original = self._statistics(), self._own_statistics()
-        self.alone: dict[str, dict[StandIn, Effect]] = {}
+        self.alone: dict[str, dict[str, Effect]] = {}
         self.constants: list[tuple[str, Affine]] = []
         self.statistics: list[dict[str, Tensor]] = []
         self.curve: list[Point] = []
@@ -273,7 +277,7 @@ class _Trimming:
         whole = Effect(0.0, 100.0, self.parts[0].top1(self.parts[0].reference))
         self.curve = [Point(0, "", "fit", False, whole, self._loss(), 0.0)]
         self.alone = self._alone(journal)
-        best = {name: min(effects, key=lambda kind: effects[kind].divergence) for name, effects in self.alone.items()}
+        best = {name: _best(effects) for name, effects in self.alone.items()}
         known = [step for step in journal.steps if "site" in step]
         left = list(self.open)
         while left:
@@ -307,18 +311,25 @@ class _Trimming:
             f"[{point.loss.low:.2f}, {point.loss.high:.2f}]"
         )
 
-    def _alone(self, journal: _Journal) -> dict[str, dict[StandIn, Effect]]:
+    def _alone(self, journal: _Journal) -> dict[str, dict[str, Effect]]:
         """The effect of each gate frozen alone, in each way."""
         told = next((step["alone"] for step in journal.steps if "alone" in step), None)
         if told is None:
-            tried = {name: self._stand_ins(name, self.first[name]) for name in self.open}
+            tried = {name: self._all_stand_ins(name) for name in self.open}
             effects = self._effects({name: list(kinds.values()) for name, kinds in tried.items()})
             told = {
                 name: {kind: asdict(effect) for kind, effect in zip(kinds, effects[name], strict=True)}
                 for name, kinds in tried.items()
             }
             journal.add({"alone": told})
+        for sums in self.first.values():
+            sums.rows = None
         return {name: {kind: Effect(**effect) for kind, effect in kinds.items()} for name, kinds in told.items()}
+
+    def _all_stand_ins(self, name: str) -> dict[str, nn.Module]:
+        """Every constant, and the gate of few channels."""
+        constants = {kind: self._constant(affine) for kind, affine in self._stand_ins(name, self.first[name]).items()}
+        return {**constants, LINEAR: self.first[name].linear(self.parts[0].images)}
 
     def _cheapest(
         self, left: Sequence[str], best: Mapping[str, StandIn], sums: Mapping[str, GateSums], cost: Mapping[str, float]
@@ -326,7 +337,7 @@ class _Trimming:
         """The gate whose freezing adds least divergence for the time it takes."""
         if len(left) == 1:
             return left[0]
-        tried = {name: [self._stand_ins(name, sums[name])[best[name]]] for name in left}
+        tried = {name: [self._constant(self._stand_ins(name, sums[name])[best[name]])] for name in left}
         now = self.curve[-1].chosen_on.divergence
         return cheapest({name: effects[0].divergence - now for name, effects in self._effects(tried).items()}, cost)
 
@@ -355,30 +366,29 @@ class _Trimming:
     def _constant(self, affine: Affine) -> Constant:
         return Constant(affine, self.parts[0].images)
 
-    def _sums(self) -> dict[str, GateSums]:
-        """What every gate that is left does, on the images that decide."""
+    def _sums(self, *, rows: bool = False) -> dict[str, GateSums]:
+        """What every gate that is left does, on the images that decide; of each image, too, where rows are kept."""
         sums: dict[str, GateSums] = {}
 
         def see(node: fx.Node, u: Tensor) -> None:
             name = str(node.target)
             if self.gates.get(name) is node and not isinstance(gate := self.graph.get_submodule(name), Constant):
-                sums.setdefault(name, GateSums()).add(u, gate)  # type: ignore[arg-type]
+                sums.setdefault(name, GateSums(rows=[] if rows else None)).add(u, gate)  # type: ignore[arg-type]
 
         for images in self.parts[0].batches():
             self.walk.logits(images, see)
         return sums
 
-    def _effects(self, tried: Mapping[str, Sequence[Affine]]) -> dict[str, list[Effect]]:
-        """The effect of each constant in each gate's place, one at a time, on the images that decide."""
+    def _effects(self, tried: Mapping[str, Sequence[nn.Module]]) -> dict[str, list[Effect]]:
+        """The effect of each module in each gate's place, one at a time, on the images that decide."""
         part = self.parts[0]
-        modules = {self.gates[name]: [self._constant(a) for a in affines] for name, affines in tried.items()}
+        modules = {self.gates[name]: those for name, those in tried.items()}
         logits: dict[tuple[str, int], list[Tensor]] = {}
         for images in part.batches():
             for node, i, found in self.walk.tries(images, modules):
                 logits.setdefault((str(node.target), i), []).append(found)
         return {
-            name: [part.effect(torch.cat(logits[name, i])) for i in range(len(affines))]
-            for name, affines in tried.items()
+            name: [part.effect(torch.cat(logits[name, i])) for i in range(len(those))] for name, those in tried.items()
         }
 
     def _effect(self) -> Effect:
@@ -451,7 +461,7 @@ class _Trimming:
         for placement in inserted(self.model).placements:
             gate = next((name for name in self.gates if _site(name) == placement.site.name), None)
             alone = self.alone.get(gate or "", {})
-            least = min(alone.values(), key=lambda effect: effect.divergence) if alone else None
+            least, linear = (alone[_best(alone)], alone.get(LINEAR)) if alone else (None, None)
             why = (
                 ""
                 if gate in self.open
@@ -459,11 +469,13 @@ class _Trimming:
             )
             found.append(
                 TrimmedSite(placement.site.name, done.get(gate or ""), self.first[gate].variation if gate else None,
-                            alone, None if least is None else self._lost(least), times.interval(gate), why)
+                            alone, self._lost(least), self._lost(linear), times.interval(gate), why)
             )  # fmt: skip
         return tuple(found)
 
-    def _lost(self, effect: Effect) -> float:
+    def _lost(self, effect: Effect | None) -> float | None:
+        if effect is None:
+            return None
         whole = self.curve[0].chosen_on.top1
         return 100 - effect.agreement if whole is None or effect.top1 is None else whole - effect.top1
 
@@ -495,6 +507,11 @@ class _Part:
         divergence = float(F.kl_div(q, p, log_target=True, reduction="batchmean"))
         agreement = 100 * float((logits.argmax(1) == self.reference.argmax(1)).double().mean())
         return Effect(divergence, agreement, self.top1(logits))
+
+
+def _best(alone: Mapping[str, Effect]) -> StandIn:
+    """The constant that changes the network's answers least."""
+    return min((kind for kind in STAND_INS if kind in alone), key=lambda kind: alone[kind].divergence)
 
 
 def _running_norms(module: nn.Module) -> Iterator[tuple[str, Any]]:
