@@ -125,9 +125,7 @@ def _table(result: dict[str, object]) -> Table:
     table = Table("site", "frozen", "variation", "loss alone", "linear", "ms", box=None)
     sites: list[dict[str, object]] = result["sites"]  # type: ignore[assignment]
     for site in sites:
-        cells = [
-            site["stand_in"] or site["why_kept"] or "",
-            *(site[key] for key in ("variation", "loss", "linear", "ms")),
-        ]
+        cells = [site[key] for key in ("variation", "loss", "linear", "ms")]
+        cells.insert(0, site["stand_in"] or site["why_kept"] or "")
         table.add_row(str(site["name"]), *(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells))
     return table

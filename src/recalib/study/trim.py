@@ -328,8 +328,8 @@ class _Trimming:
 
     def _all_stand_ins(self, name: str) -> dict[str, nn.Module]:
         """Every constant, and the gate of few channels."""
-        constants = {kind: self._constant(affine) for kind, affine in self._stand_ins(name, self.first[name]).items()}
-        return {**constants, LINEAR: self.first[name].linear(self.parts[0].images)}
+        found: dict[str, nn.Module] = {LINEAR: self.first[name].linear(self.parts[0].images)}
+        return found | {kind: self._constant(one) for kind, one in self._stand_ins(name, self.first[name]).items()}
 
     def _cheapest(
         self, left: Sequence[str], best: Mapping[str, StandIn], sums: Mapping[str, GateSums], cost: Mapping[str, float]
