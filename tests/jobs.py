@@ -5,10 +5,13 @@ from dataclasses import fields
 
 import torch
 from safetensors.torch import load_file
+from torchvision.models._api import register_model
+from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.segmentation.fcn import FCN, FCNHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from recalib.classification import ClassificationJob, ClassificationRecipe
@@ -18,6 +21,7 @@ from recalib.detection.job import DetectionJob
 from recalib.detection.recipes import DetectionRecipe
 from recalib.models import create_model
 from recalib.runs import read_state, write_json
+from recalib.segmentation import networks
 from recalib.segmentation.job import SegmentationJob
 from recalib.segmentation.recipes import SegmentationRecipe
 from recalib.training.lifecycle import run
@@ -43,6 +47,15 @@ def _tiny(_weights, _norms):
 DETECTORS["tiny"] = DetectorSpec("tiny", 8, _tiny, two_stages=True)
 
 
+@register_model()
+def tiny_fcn(num_classes, **_):
+    """A fully convolutional network of 100,000 parameters, among torchvision's."""
+    return FCN(IntermediateLayerGetter(create_model("cifar_resnet8"), {"layer3": "out"}), FCNHead(64, num_classes))
+
+
+networks.TORCHVISION += ("tiny_fcn",)
+
+
 def classification_job(data, out, name="run", **changes):
     """An eight-layer network on a few images."""
     small = {
@@ -62,9 +75,10 @@ def detection_job(data, out, name="run", **changes):
 
 
 def segmentation_job(data, out, name="run", **changes):
-    """A small U-Net on a few small images."""
+    """A tiny network on a few small images."""
     small = {
-        "model": "smp:unet:resnet18", "epochs": 2, "batch": 2, "size": 64, "augment": "crop", "eval_limit": 0,
+        "model": "tiny_fcn", "epochs": 2, "batch": 2, "size": 64, "augment": "crop", "eval_limit": 0,
+        "schedule": "step", "milestones": (1,), "warmup": 2,
     }  # fmt: skip
     ours = {"data": data, "out": out, "name": name, "workers": 0}
     return _job(SegmentationJob, SegmentationRecipe, small, ours, changes)

@@ -1,10 +1,10 @@
 import multiprocessing
 
 import pytest
-from tests.jobs import classification_job, detection_job
+from tests.jobs import classification_job, detection_job, segmentation_job
 
 
-@pytest.fixture(params=["classification", "detection"])
+@pytest.fixture(params=["classification", "detection", "segmentation"])
 def task(request):
     """Each task in turn."""
     return request.param
@@ -13,7 +13,10 @@ def task(request):
 @pytest.fixture
 def make_job(task, tmp_path, request):
     """A job of seconds, of each task in turn."""
-    kind, data = {"classification": (classification_job, "cifar"), "detection": (detection_job, "shapes")}[task]
+    kind, data = {
+        "classification": (classification_job, "cifar"), "detection": (detection_job, "shapes"),
+        "segmentation": (segmentation_job, "shapes"),
+    }[task]  # fmt: skip
     folder = request.getfixturevalue(data)
     return lambda name="run", **changes: kind(folder, tmp_path, name, **changes)
 
@@ -22,5 +25,7 @@ def make_job(task, tmp_path, request):
 def processes():
     """Processes that start with the packages imported, and can be killed for real."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.jobs", "lightning_fabric", "faster_coco_eval"])
+    context.set_forkserver_preload(
+        ["tests.jobs", "lightning_fabric", "faster_coco_eval", "torchmetrics.classification"]
+    )
     return context

@@ -12,6 +12,8 @@ import torch
 from examples.kills import hunt, undisturbed
 from tests.jobs import assert_same, result_of, run_in_process
 
+from recalib.attention.param_groups import NORMS
+from recalib.data import seed_for
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import read_config, read_metrics, read_state
 from recalib.runs.folder import read_facts
@@ -19,7 +21,10 @@ from recalib.surgery.checkpoints.checkpoint import understand
 from recalib.surgery.checkpoints.files import read
 from recalib.training.lifecycle import run
 from recalib.training.longer import longer
+from recalib.training.processes import launched
 from recalib.training.trainer import Trainer
+
+SCORES = {"classification": "top1", "detection": "AP", "segmentation": "miou"}
 
 
 def survive_kills(make_job, processes, kills, **recipe):
@@ -66,6 +71,33 @@ def test_every_option_is_one_of_every_task(make_job, options):
     assert metrics["train_loss"] < 10
 
 
+@pytest.mark.parametrize("what", ["attention", "attention+norms"])
+def test_attention_learns_alone_or_with_the_norms(make_job, what):
+    job = make_job(epochs=1, attention="srm", trained=what, limit=4, batch=2, lr=0.1, warmup=0)
+    run(job)
+    now, before = read_state(job.folder / "last.pt")["network"], fresh(job)
+    moved = {name for name, tensor in before.named_parameters() if not torch.equal(now[name], tensor)}
+    norms = {f"{name}.{part}" for name, module in before.named_modules() if isinstance(module, NORMS)
+             for part in ("weight", "bias")}  # fmt: skip
+    assert {name for name in moved if "attention" in name}
+    assert {name for name in moved if "attention" not in name} == {
+        name for name in moved & norms if what == "attention+norms" and "attention" not in name
+    }
+    assert (what == "attention+norms") == any("attention" not in name for name in moved)
+
+
+def fresh(job):
+    """The network that a job starts from."""
+    fabric = launched(job.accelerator, 1, "32-true")
+    torch.manual_seed(seed_for(job.recipe.seed))
+    return job.open(fabric).network
+
+
+def test_without_attention_there_is_none_to_train(make_job):
+    with pytest.raises(RecalibError, match="trained attention: this network has nothing of it to train"):
+        run(make_job(trained="attention"))
+
+
 @pytest.mark.slow(reason="half a minute for the compiler")
 def test_every_task_trains_compiled(make_job):
     assert run(make_job(epochs=1, compile=True)).metrics["train_loss"] < 10
@@ -108,7 +140,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(make_job):
 
 def test_evaluation_is_as_often_as_asked_and_after_the_last_epoch(make_job):
     job = make_job(epochs=3, eval_every=2, milestones=(), eval_limit=1)
-    score = "top1" if job.task == "classification" else "AP"
+    score = SCORES[job.task]
     run(job)
     rows = read_metrics(job.folder)
     assert [score in row for row in rows] == [False, True, True]
@@ -123,7 +155,7 @@ def test_without_a_holdout_no_epoch_is_chosen(make_job):
 
 def test_the_best_epoch_is_the_one_that_is_best_on_training_images_set_aside(make_job):
     job = make_job(holdout=0.4, epochs=3, lr=0.05)
-    score = "top1" if job.task == "classification" else "AP"
+    score = SCORES[job.task]
     outcome = run(job)
     rows = read_metrics(job.folder)
     best = max(rows, key=lambda row: row[f"holdout_{score}"])
@@ -221,17 +253,24 @@ def test_two_processes_do_not_write_one_folder(make_job, processes):
 
 def test_a_run_says_what_it_is_before_the_first_step_and_what_came_of_it_at_the_end(make_job, capsys):
     job = make_job(epochs=1, limit=4, eval_limit=1, attention="se", batch=2)
-    run(replace(job, preset={"classification": "cifar-paper", "detection": "coco-1x"}[job.task]))
+    run(
+        replace(
+            job,
+            preset={"classification": "cifar-paper", "detection": "coco-1x", "segmentation": "coco-deeplab"}[job.task],
+        )
+    )
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "device: cpu, 1 process, 32-true"
-    there = {"classification": ("50,000", "10,000", 10), "detection": ("6", "2", 2)}[job.task]
+    there = {
+        "classification": ("50,000", "10,000", 10), "detection": ("6", "2", 2), "segmentation": ("6", "2", 3),
+    }[job.task]  # fmt: skip
     assert "4 training images (of {}), 1 test images (of {}), {} classes".format(*there) in said[1]
     assert re.fullmatch(rf"network: {job.recipe.model} with se, [\d,]+ parameters", said[2])
     assert "epochs 1 (not " in said[3]
     assert "batch 2 (not " in said[3]
     assert said[4] == f"folder: {job.folder}, seed 0"
     end = "\n".join(said[5:])
-    assert re.search(r"finished in 0 min \d+ s, 1 epochs: (top-1|AP|no AP)", end)
+    assert re.search(r"finished in 0 min \d+ s, 1 epochs: (top-1|AP|no AP|mean IoU)", end)
     assert f"note: trained on 4 of {there[0]} images" in end
     assert f"note: evaluated on 1 of {there[1]} images" in end
     assert f"next: {job.next_command()}" in end
@@ -286,6 +325,7 @@ def read_losses(job):
         ({"options": ("kernel_size=5",)}, "kernel_size=5: belongs to an attention module; name one with --attention"),
         ({"identity": True}, "identity: belongs to an attention module; name one with --attention"),
         ({"warmup": 5, "warmup_epochs": 1.0}, "warmup 5 and warmup_epochs 1: give one of the two"),
+        ({"freeze_norms": True, "trained": "attention+norms"}, "norms are either frozen or trained"),
     ],
 )
 def test_what_would_be_ignored_is_refused(make_job, changes, message):

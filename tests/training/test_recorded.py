@@ -17,11 +17,12 @@ from recalib.classification import ClassificationJob
 from recalib.detection.job import DetectionJob
 from recalib.errors import RecalibError
 from recalib.runs import read_config, read_metrics, read_state
+from recalib.segmentation.job import SegmentationJob
 from recalib.training.job import VERSION, upgraded
 from recalib.training.lifecycle import run
 
 RECORDED = Path(__file__).parents[1] / "recorded"
-JOBS = {"classification": ClassificationJob, "detection": DetectionJob}
+JOBS = {"classification": ClassificationJob, "detection": DetectionJob, "segmentation": SegmentationJob}
 EVERY = [pytest.param(config.parent, id=f"{config.parent.parent.name}-{config.parent.name}")
          for config in sorted(RECORDED.glob("*/*/config.json"))]  # fmt: skip
 
@@ -38,7 +39,7 @@ def test_a_configuration_of_any_version_is_read_in_todays_form(folder):
 @pytest.mark.parametrize("task", JOBS)
 def test_a_field_that_is_new_makes_a_new_version(task):
     """Where this fails: raise VERSION, say what older runs had in its place, and record one of the old version."""
-    newest = upgraded(read_config(RECORDED / "version1" / task))
+    newest = upgraded(read_config(RECORDED / f"version{VERSION - 1}" / task))
     today = JOBS[task]().config()
     assert newest.keys() == today.keys()
     assert newest["recipe"].keys() == today["recipe"].keys()
@@ -50,7 +51,7 @@ def test_a_run_of_any_version_is_gone_on_with(folder, cifar, shapes, tmp_path):
     state = torch.utils._pytree.tree_map_only(torch.Tensor, torch.clone, read_state(folder / "last.pt"))
     whole = torch.utils._pytree.tree_map_only(torch.Tensor, torch.Tensor.contiguous, state)
     torch.save(whole, tmp_path / folder.name / "last.pt")
-    data = {"classification": cifar, "detection": shapes}[folder.name]
+    data = cifar if folder.name == "classification" else shapes
     before = read_metrics(folder)
     job = JOBS[folder.name].from_config(read_config(folder), folder)
     outcome = run(dataclasses.replace(job, data=data, out=tmp_path, workers=0), resume=True)

@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +37,7 @@ class Arguments:
         keep: so many gates stay, instead of --loss.
         finetune: epochs of fine-tuning, on training images that nothing is judged on; with --loss as many gates are
             frozen as may be with it.
+        trained: what is fine-tuned: all, or attention+norms, the gates that stay and the norms alone.
         runtime: whose time counts: eager, onnxruntime, openvino, ...
         batch: images in a forward pass that is timed.
         images: training images that are used; by default 5,000 of CIFAR, 1,000 of others.
@@ -56,6 +57,7 @@ class Arguments:
     time: str | None = None
     keep: int | None = None
     finetune: int = 0
+    trained: Literal["all", "attention+norms"] = "all"
     runtime: str = "eager"
     batch: int = 1
     images: int | None = None
@@ -105,7 +107,7 @@ def _job(given: Arguments) -> TrimJob:
     job = TrimJob(
         source=given.source, data=given.data, to=given.to, runtime=given.runtime, batch=given.batch,
         images=given.images, finetune=given.finetune, model=given.model, attention=given.attention, test=given.test,
-        rounds=given.rounds,
+        rounds=given.rounds, trained=given.trained,
     )  # fmt: skip
     if given.loss is not None:
         return replace(job, loss=given.loss)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ class TrimJob:
         batch: images in a forward pass that is timed.
         images: training images that are used; by default 5,000 of CIFAR, 1,000 of others.
         finetune: epochs of fine-tuning, on training images that nothing is judged on.
+        trained: what is fine-tuned: the whole network, or the gates that stay and the norms.
         model: the network of a checkpoint that does not tell it.
         attention: to be inserted where the source is a model's name.
         test: look at the test set at the end.
@@ -65,6 +66,7 @@ class TrimJob:
     batch: int = 1
     images: int | None = None
     finetune: int = 0
+    trained: Literal["all", "attention+norms"] = "all"
     model: str | None = None
     attention: str | None = None
     test: bool = True
@@ -92,7 +94,7 @@ class Calibration:
 
 
 # settings that do not decide what is kept on the way
-MAY_DIFFER = frozenset({"to", "data", "loss", "time", "keep", "finetune", "test"})
+MAY_DIFFER = frozenset({"to", "data", "loss", "time", "keep", "finetune", "trained", "test"})
 
 
 def trim_checkpoint(job: TrimJob, *, resume: bool = False, say: Say = print) -> dict[str, Any]:
@@ -215,10 +217,12 @@ def _finetune(
         raise RecalibError(f"all {calibration.total} training images are looked at: --images leaves some to tune on")
 
     def loss_at(frozen: int) -> float:
-        weights = work / f"{frozen}-frozen.safetensors"
+        name = f"{frozen}-frozen" if job.trained == "all" else f"{frozen}-frozen-{job.trained}"
+        weights = work / f"{name}.safetensors"
         write_trimmed(trimmed.at(frozen), about, trimmed, frozen, weights)
-        say(f"fine-tuning with {frozen} gates frozen, {job.finetune} epochs")
-        outcome = run(_tuning(job, about, calibration, weights, work, frozen), resume=True)
+        part = "" if job.trained == "all" else f" of {job.trained} alone"
+        say(f"fine-tuning{part} with {frozen} gates frozen, {job.finetune} epochs")
+        outcome = run(_tuning(job, about, calibration, weights, name), resume=True)
         if outcome.stopped:
             raise KeyboardInterrupt
         network = load_checkpoint(outcome.folder / "last.safetensors").eval()
@@ -237,18 +241,17 @@ def _finetune(
     return good
 
 
-def _tuning(
-    job: TrimJob, about: About, calibration: Calibration, weights: Path, work: Path, frozen: int
-) -> ClassificationJob:  # fmt: skip
+def _tuning(job: TrimJob, about: About, calibration: Calibration, weights: Path, name: str) -> ClassificationJob:
     """From the trimmed network at a small rate, on the training images that were not looked at."""
     form = about.normalization
     batch = min(128, calibration.total - len(calibration.images))
     recipe = ClassificationRecipe(
         weights=weights, model=about.model, epochs=job.finetune, batch=batch, lr=0.01, nesterov=True, weight_decay=5e-4,
         schedule="linear", warmup_epochs=0.1 * job.finetune, channels_last=True, drop_last=True,
-        holdout=calibration.share, image_size=about.size[0], normalization=normalization_name(form.mean, form.std),
+        holdout=calibration.share, trained=job.trained, image_size=about.size[0],
+        normalization=normalization_name(form.mean, form.std),
     )  # fmt: skip
-    return ClassificationJob(recipe=recipe, data=job.data, out=work, name=f"{frozen}-frozen", preset="trim", workers=0)
+    return ClassificationJob(recipe=recipe, data=job.data, out=weights.parent, name=name, preset="trim", workers=0)
 
 
 def _aside(calibration: Calibration, before: nn.Module, after: nn.Module) -> Loss:
@@ -288,7 +291,7 @@ def _result(job: TrimJob, trimmed: Trimmed, frozen: int, tuned: dict[int, tuple[
         "loss": asdict(loss), "top1_before": whole,
         "top1_after": None if whole is None else whole - loss.points,
         "on": "training images, which the network may know by heart: more may be lost on others",
-        "finetuned_epochs": job.finetune, "notes": list(trimmed.notes),
+        "finetuned_epochs": job.finetune, "finetuned_part": job.trained, "notes": list(trimmed.notes),
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ MAY_DIFFER = frozenset({
     "data", "out", "name", "workers", "track", "save_every", "log_every", "on_nan", "watch", "version",
 })  # fmt: skip
 
-VERSION = 2
+VERSION = 3
 # What configurations of a version may lack, and what it was then: an absent key is the default of its time. A new
 # field, or a default that changes, makes a new version, and a run of the one before is recorded in tests/recorded.
 _THEN: dict[int, dict[str, dict[str, Any]]] = {
@@ -34,6 +34,7 @@ _THEN: dict[int, dict[str, dict[str, Any]]] = {
             "freeze_norms": False, "drop_last": False, "log_every": 50,
         },
     },
+    2: {task: {"trained": "all"} for task in ("classification", "detection", "segmentation")},
 }  # fmt: skip
 
 

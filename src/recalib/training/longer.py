@@ -12,7 +12,19 @@ from recalib.runs.folder import CONFIG, STATE
 from recalib.training.job import Job
 
 J = TypeVar("J", bound=Job)
-SAME = ("model", "attention", "options", "identity", "optimizer", "batch", "seed", "limit", "holdout", "repeat")
+SAME = (
+    "model",
+    "attention",
+    "options",
+    "identity",
+    "optimizer",
+    "batch",
+    "seed",
+    "limit",
+    "holdout",
+    "repeat",
+    "trained",
+)
 
 
 def longer(job: J, source: Path, *, resume: bool = False) -> J:

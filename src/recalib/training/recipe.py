@@ -45,6 +45,8 @@ class Recipe:
         channels_last: memory layout of images and convolutions.
         compile: through torch.compile.
         freeze_norms: keep the network's norms as they are, parameters and running statistics; attention's go on.
+        trained: what learns: the whole network, its attention, or its attention and its norms. Running statistics of
+            norms follow the images in any case, unless norms are frozen.
         sync_batchnorm: batch statistics over all processes.
         drop_last: leave out the images that do not fill the last batch.
         seed: of initial weights, order, augmentation, dropout and sampling.
@@ -82,6 +84,7 @@ class Recipe:
     channels_last: bool = False
     compile: bool = False
     freeze_norms: bool = False
+    trained: Literal["all", "attention", "attention+norms"] = "all"
     sync_batchnorm: bool = False
     drop_last: bool = False
     seed: int = 0
@@ -106,6 +109,8 @@ class Recipe:
         if self.attention is None and (self.options or self.identity):
             given = " ".join(["identity"] * self.identity + [*self.options])
             raise RecalibError(f"{given}: belongs to an attention module; name one with --attention")
+        if self.freeze_norms and self.trained == "attention+norms":
+            raise RecalibError("freeze_norms and trained attention+norms: norms are either frozen or trained")
         if self.warmup and self.warmup_epochs:
             raise RecalibError(f"warmup {self.warmup} and warmup_epochs {self.warmup_epochs:g}: give one of the two")
 

@@ -16,6 +16,7 @@ from recalib.attention import param_groups
 from recalib.attention.base import Attention, PlainAttention
 from recalib.attention.param_groups import NORMS
 from recalib.data import seed_for
+from recalib.errors import RecalibError
 from recalib.surgery import attention_of
 from recalib.training.processes import synchronized
 from recalib.training.recipe import Recipe
@@ -46,8 +47,10 @@ class Trainer:
         network = task.network
         if recipe.sync_batchnorm and fabric.world_size > 1:
             network = synchronized(network, fabric.device)
+        if recipe.trained != "all":  # before DDP and the optimizer look for what is trained
+            keep_still(network, norms=recipe.trained == "attention")
         if recipe.freeze_norms:
-            freeze_norms(network)  # before DDP and the optimizer look for what is trained
+            freeze_norms(network)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.network = fabric.to_device(network).to(memory_format=layout)
         averaging = get_ema_multi_avg_fn(recipe.ema)
@@ -223,11 +226,35 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 def freeze_norms(network: nn.Module) -> None:
     """Keep a network's norms as they are; norms inside attention modules, whoever wrote them, go on learning."""
-    ours = [module for module in network.modules() if isinstance(module, Attention | PlainAttention)]
-    spared = {id(m) for attention in (*ours, *attention_of(network)) for m in attention.modules()}
+    spared = _within_attention(network)
     for module in network.modules():
         if isinstance(module, NORMS) and id(module) not in spared:
             module.eval().requires_grad_(False)
+
+
+def keep_still(network: nn.Module, *, norms: bool) -> None:
+    """Let a network's attention learn alone, whoever wrote it, or with the norms.
+
+    Args:
+        network: changed in place.
+        norms: keep the norms' parameters still, too.
+
+    Raises:
+        RecalibError: where nothing would learn.
+    """
+    spared = _within_attention(network)
+    learning = [m for m in network.modules() if id(m) in spared or (isinstance(m, NORMS) and not norms)]
+    network.requires_grad_(False)
+    for module in learning:
+        module.requires_grad_(True)
+    if not any(p.requires_grad for p in network.parameters()):
+        raise RecalibError(f"trained attention{'' if norms else '+norms'}: this network has nothing of it to train")
+
+
+def _within_attention(network: nn.Module) -> set[int]:
+    """Attention modules, whoever wrote them, and all modules inside of them, by `id`."""
+    ours = [module for module in network.modules() if isinstance(module, Attention | PlainAttention)]
+    return {id(m) for attention in (*ours, *attention_of(network)) for m in attention.modules()}
 
 
 def _memory(device: torch.device) -> dict[str, float]:
