@@ -90,7 +90,7 @@ def fresh(job):
     """The network that a job starts from."""
     fabric = launched(job.accelerator, 1, "32-true")
     torch.manual_seed(seed_for(job.recipe.seed))
-    return job.open(fabric).network
+    return job.resolved().open(fabric).network
 
 
 def test_without_attention_there_is_none_to_train(make_job):
