@@ -58,7 +58,7 @@ def test_a_run_of_any_version_is_gone_on_with(folder, cifar, shapes, tmp_path):
     rows = read_metrics(outcome.folder)
     assert outcome.stopped is None
     assert rows[: len(before)] == before
-    assert [row["epoch"] for row in rows] == list(range(job.recipe.epochs))
+    assert [row["epoch"] for row in rows if "train_loss" in row] == list(range(job.recipe.epochs))
 
 
 def test_a_default_that_a_run_did_not_know_is_no_other_setting(cifar, tmp_path):
