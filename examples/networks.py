@@ -1,17 +1,19 @@
 """Networks of five libraries, as people bring them: sites, identity, keys, deployment, export; one row each.
 
-    python examples/networks.py --json results/networks.json --docs docs/networks.md [NAME ...]
+    python examples/networks.py [NAME ...]
 
-Rows that the file has already are kept, so a run that was stopped goes on.
+Writes results/networks.json and docs/networks.md. Each row is a process of its own. Rows that the file has already are
+kept, so a run that was stopped goes on; those that failed, and those that are named, are tried again.
 """
 
 import argparse
 import json
+import multiprocessing
 import platform
-import resource
 import tempfile
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -19,6 +21,8 @@ from torch import nn
 
 import recalib
 from recalib.deploy.deploy import tree_difference
+from recalib.runs.atomic import write_text
+from recalib.version import code_digest
 
 TARGETS = ("eager", "compile", "onnxruntime", "openvino")
 IDENTITY, DEPLOYED = 1e-5, 1e-4
@@ -109,6 +113,27 @@ def lively(model):
     return model.eval()
 
 
+class Spent:
+    """Seconds of the processor and growth of memory inside of a ``with``, so that other processes do not count."""
+
+    def __enter__(self):
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # the peak is that of now
+        self.start, self.before = time.process_time(), _memory("VmRSS")
+        return self
+
+    def __exit__(self, *_):
+        self.s, self.mb = time.process_time() - self.start, _memory("VmHWM") - self.before
+
+
+def _memory(what):
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(what)), 0.0)
+
+
 @torch.no_grad()
 def row(name, attention="eca", targets=TARGETS, export=True):
     """What became of one network."""
@@ -118,32 +143,30 @@ def row(name, attention="eca", targets=TARGETS, export=True):
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     expected, keys = model(x), set(model.state_dict())
     found = {"network": name, "shape": list(shape), "parameters": sum(p.numel() for p in model.parameters())}
-    start = time.perf_counter()
+    found["code"] = code_digest()
     try:
-        insertion = recalib.insert_(model, attention, identity=True)
+        with Spent() as spent:
+            insertion = recalib.insert_(model, attention, identity=True)
     except recalib.RecalibError as error:
         return {**found, "refused": str(error)}
-    found["insert_s"] = time.perf_counter() - start
     sites = insertion.sites
     found |= {
-        "sites": len(sites),
-        "kind": sites[0].kind,
-        "first": sites[0].name,
+        "insert_s": spent.s, "insert_mb": spent.mb, "sites": len(sites), "kind": sites[0].kind, "first": sites[0].name,
         "keys_kept": keys < set(model.state_dict()),
-    }
+    }  # fmt: skip
     found["identity_error"] = tree_difference(model(x), expected)
     lively(model)
+    expected = model(x)
     for target in targets:
-        start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught, Spent() as spent:
             warnings.simplefilter("always")
             deployed = recalib.deploy(model, x, target=target)
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         found[target] = {
-            "error": tree_difference(deployed(x), model(x)), "s": time.perf_counter() - start,
-            "peak_mb": (after - before) / 1024, "parts": len(deployed.about.parts),
+            "error": tree_difference(deployed(x), expected), "s": spent.s, "mb": spent.mb,
+            "parts": len(deployed.about.parts), "forms": len(deployed.about.forms),
             "left_as_it_is": any("left as it is" in str(warning.message) for warning in caught),
         }  # fmt: skip
+        del deployed
     if export:
         found["exported"] = exported(model, shape)
     return found
@@ -153,9 +176,9 @@ def exported(model, shape):
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return f"{recalib.export(model, shape, Path(folder) / 'net.onnx').difference:.1e}"
-        except Exception as error:
-            return f"no: {str(error).splitlines()[0][:120]}"
+            return {"error": recalib.export(model, shape, Path(folder) / "net.onnx").difference}
+        except recalib.RecalibError as error:
+            return {"no": str(error)}
 
 
 def failures(found):
@@ -169,62 +192,123 @@ def failures(found):
     return wrong + [target for target in TARGETS if target in found and not found[target]["error"] <= DEPLOYED]
 
 
+def fresh_row(name, limit_s, **options):
+    """The row of a network, made in a process of its own: one that is killed or takes too long fails alone."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["recalib.deploy", "timm", "torchvision"])
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_send_row, args=(theirs, name, options), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        found = ours.recv() if ours.poll(limit_s) else {"failed": f"not done in {limit_s:g} s"}
+    except EOFError:
+        process.join()
+        found = {"failed": f"its process ended with {process.exitcode}"}
+    process.kill()
+    process.join()
+    return {"network": name, "code": code_digest(), **found}
+
+
+def _send_row(pipe, name, options):
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    try:
+        pipe.send(row(name, **options))
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "")
+        pipe.send({"failed": f"{type(error).__name__}: {reason}"})
+
+
+TEXT = """# Networks
+
+    python examples/networks.py
+
+writes this page and `results/networks.json`: networks as people bring them, each in a process of its own, with ECA
+inserted as the identity (`recalib.insert_(model, "eca", identity=True)`), on random weights with lively norms. No
+`where=` is given: sites are found in the network.
+
+* **identity**: the largest difference of any output after insertion, relative to the largest value of that output.
+  Passes up to 1e-5. Every key that the network had is kept, and the new ones are attention's.
+* **eager, compile, onnxruntime, openvino**: the same after `recalib.deploy` for that target, norms and gates moved away
+  from their start, the form of the target run in PyTorch. Passes up to 1e-4. "as it is": deployment found that its own
+  rewriting would differ, and left the network plain.
+* **ONNX**: `recalib.export` to ONNX, run in ONNX Runtime, against PyTorch; or why it cannot be exported.
+* **s, MB**: seconds of one core and growth of memory, of insertion and of deployment for eager mode.
+
+"""
+
+
 def page(rows):
-    refused, wrong = sum("refused" in found for found in rows), sum(bool(failures(found)) for found in rows)
-    lines = [
-        "# Networks",
-        "",
-        "Made by `python examples/networks.py --json results/networks.json --docs docs/networks.md`: ECA with an",
-        "identity start, on random weights with lively norms. Errors are relative to the largest output: of insertion",
-        "before any training, and of `deploy` after norms and gates were moved, in each target's form, run in PyTorch.",
-        "Seconds were taken on a machine that others shared. `-`: not tried.",
-        "",
-        f"{len(rows)} networks: {len(rows) - refused - wrong} pass, {refused} are refused with a reason, {wrong} fail.",
-        "",
-        f"| network | sites | kind | identity | {' | '.join(TARGETS)} | insert, s | deploy, s | ONNX |",
-        "|---|---|---|---" + "|---" * (len(TARGETS) + 3) + "|",
-    ]
+    """The document."""
+    refused, wrong = [r for r in rows if "refused" in r], [r for r in rows if failures(r)]
+    passed = len(rows) - len(refused) - len(wrong)
+    told = f"{len(rows)} networks: {passed} pass, {len(refused)} are refused with a reason, {len(wrong)} fail."
+    missing = [name for name in NETWORKS if name not in {found["network"] for found in rows}]
+    if missing:
+        told += f" Not run yet: {', '.join(missing)}."
+    heads = ("network", "sites", "kind", "identity", *TARGETS, "ONNX", "insert s", "MB", "deploy s", "MB")
+    lines = [*TEXT.splitlines(), told, "", _line(heads), "|---" * len(heads) + "|"]
     for found in rows:
-        if "sites" not in found:
-            reason = found.get("refused") or f"FAILED: {found['failed']}"
-            lines.append(f"| {found['network']} | {reason} |" + " |" * (len(TARGETS) + 5))
-            continue
-        errors = [_error(found[target]) if target in found else "-" for target in TARGETS]
-        seconds = f"{found['insert_s']:.1f} | {found['eager']['s']:.1f}"
-        values = [f"{found['identity_error']:.0e}", *errors, seconds, found.get("exported", "-")]
-        lines.append(f"| {found['network']} | {found['sites']} | {found['kind']} | {' | '.join(values)} |")
+        if "sites" in found:
+            lines.append(_line(_cells(found)))
+    lines += _reasons("Refused", [(r["network"], r["refused"]) for r in refused])
+    lines += _reasons("Not exported", [(r["network"], r["exported"]["no"]) for r in rows if _refuses_export(r)])
+    lines += _reasons("Failed", [(r["network"], ", ".join(failures(r))) for r in wrong])
     return "\n".join(lines) + "\n"
+
+
+def _cells(found):
+    errors = [_error(found[target]) if target in found else "-" for target in TARGETS]
+    written = found.get("exported", {})
+    onnx = "no" if "no" in written else f"{written['error']:.0e}" if written else "-"
+    spent = (found["insert_s"], found["insert_mb"], found["eager"]["s"], found["eager"]["mb"])
+    return (
+        found["network"], found["sites"], found["kind"], f"{found['identity_error']:.0e}", *errors, onnx,
+        *(f"{value:.{digits}f}" for value, digits in zip(spent, (1, 0, 1, 0), strict=True)),
+    )  # fmt: skip
 
 
 def _error(deployed):
     return f"{deployed['error']:.0e}" + " (as it is)" * deployed["left_as_it_is"]
 
 
+def _refuses_export(found):
+    return "no" in found.get("exported", {})
+
+
+def _line(cells):
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _reasons(title, pairs):
+    if not pairs:
+        return []
+    return ["", f"## {title}", "", *(f"* {name}: {reason}" for name, reason in pairs)]
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="networks; all by default")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="networks; by default all that have not passed")
     parser.add_argument("--json", type=Path, default=Path("results/networks.json"))
-    parser.add_argument("--docs", type=Path)
-    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
-    parser.add_argument("--no-export", action="store_true", help="leave the export to ONNX out")
+    parser.add_argument("--docs", type=Path, default=Path("docs/networks.md"))
+    parser.add_argument("--limit", type=float, default=1800, help="seconds a network may take")
     args = parser.parse_args()
     known = json.loads(args.json.read_text())["rows"] if args.json.exists() else []
     rows = {found["network"]: found for found in known}
-    for name in args.names or NETWORKS:
-        if name in rows:
-            continue
-        try:
-            rows[name] = row(name, targets=args.targets, export=not args.no_export)
-        except Exception as error:
-            reason = next(iter(str(error).splitlines()), "")
-            rows[name] = {"network": name, "failed": f"{type(error).__name__}: {reason}"}
+    for name in args.names or [name for name in NETWORKS if name not in rows or failures(rows[name])]:
+        rows[name] = fresh_row(name, args.limit)
         print(name, failures(rows[name]) or "ok", rows[name].get("refused", ""), flush=True)
-        about = {"machine": platform.machine(), "torch": torch.__version__, "recalib": recalib.__version__}
-        results = {"command": "python examples/networks.py", **about, "rows": list(rows.values())}
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
-        if args.docs:
-            args.docs.write_text(page(list(rows.values())))
+        write(args, [rows[known] for known in dict.fromkeys([*NETWORKS, *rows]) if known in rows])
+    write(args, list(rows.values()))
+
+
+def write(args, rows):
+    about = {"machine": platform.machine(), "torch": torch.__version__, "recalib": recalib.__version__}
+    results = {"command": "python examples/networks.py", **about, "rows": rows}
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    write_text(args.json, json.dumps(results, indent=1) + "\n")
+    write_text(args.docs, page(rows))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recalib.attention.catalogue import CATALOGUE, canonical_name
 from recalib.classification.job import ClassificationJob
 from recalib.errors import RecalibError
 from recalib.runs import read_config, read_metrics
+from recalib.surgery.build import described, found
 from recalib.training.table import LEGEND, Figure, difference
 
 BASELINE = "baseline"
@@ -54,7 +54,7 @@ def variants(job: ClassificationJob, modules: Sequence[str], starts: Sequence[st
 
 def identity_anyway(module: str) -> bool:
     """Whether a module is the identity at the start by itself."""
-    return not module.startswith("timm:") and CATALOGUE[canonical_name(module)].classes[0].identity_at_start
+    return described(found(module)).identity_at_start
 
 
 def table(folders: Iterable[Path]) -> list[TunedRow]:

@@ -17,6 +17,7 @@ from recalib.measure.run import Measured
 from recalib.measure.schedule import MODULES, RUNTIMES, WITHIN, check_numbers, comparison
 from recalib.measure.session import How
 from recalib.report import accuracy_table, require_drawing, terminal_table, write_page
+from recalib.runs.folder import weights_of
 
 PAGE_S = 12.0  # to start, and to draw the page, out of --minutes
 
@@ -31,9 +32,11 @@ class Arguments:
     """
 
     models: Annotated[Positional[tuple[str, ...]], arg(name="model", metavar="[MODEL ...]")] = ("resnet50",)
-    """Networks: timm's names, torchvision:NAME, cifar_resnetN."""
-    modules: tuple[str, ...] = MODULES
-    """Attention modules (recalib modules lists them; timm:NAME for timm's layers). The plain network always runs."""
+    """Networks: timm's names, torchvision:NAME, cifar_resnetN, hf-hub:OWNER/NAME, yolo11n.yaml, package.module:factory.
+    Of one that gives several tensors, the first is what counts."""
+    modules: Annotated[tuple[str, ...], arg(aliases=("--attention",))] = MODULES
+    """Attention modules (recalib modules lists them; timm:NAME for timm's layers, package.module:Class for your own).
+    The plain network always runs."""
     size: int = 224
     """Side of the images in pixels."""
     batch: int = 1
@@ -43,7 +46,7 @@ class Arguments:
     precision: str = "fp32"
     """fp32, tf32, bf16, fp16 or int8."""
     weights: Path | None = None
-    """Checkpoint for the one network; random weights by default, which take the same time."""
+    """Checkpoint, run, or name of published weights for the one network; random ones by default, which take as long."""
     calibration: Path | None = None
     """Images (a folder, ImageNet's or CIFAR's): int8 is calibrated on half of them, the other half tells how far a
     reduced precision is from float32. Without it, noise, which tells nothing of accuracy."""
@@ -75,8 +78,11 @@ def main(argv: list[str]) -> int:
     """Run `recalib compare`; returns the exit status."""
     args = parse(Arguments, argv, "recalib compare", config=(FlagCreatePairsOff,))
     require_drawing()
-    names = ("protocol", "threads", "rounds", "weights", "calibration", "data", "images")
-    how = How(**{name: getattr(args, name) for name in names}, within=None if args.rounds else args.within)
+    names = ("protocol", "threads", "rounds", "calibration", "data", "images")
+    how = How(
+        **{name: getattr(args, name) for name in names}, weights=args.weights and weights_of(args.weights),
+        within=None if args.rounds else args.within,
+    )  # fmt: skip
     check_numbers(size=(args.size, 1))
     schedule = comparison(
         args.models, args.modules, args.runtimes, size=args.size, batch=args.batch, precision=args.precision, how=how,

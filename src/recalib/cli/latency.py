@@ -24,6 +24,7 @@ from recalib.measure.statistics import FEWEST_PROCESSES
 from recalib.measure.store import read_results
 from recalib.report import accuracy_table, require_drawing, terminal_table, write_page
 from recalib.report.page import main_setting
+from recalib.runs.folder import weights_of
 from recalib.runtimes import RUNTIMES
 
 FILE = "latency.jsonl"
@@ -44,7 +45,7 @@ class Arguments:
     models: Annotated[Positional[tuple[str, ...]], arg(name="model", metavar="MODEL [MODEL ...]")]
     """Networks: timm's names, torchvision:NAME, cifar_resnetN; or detectors such as fasterrcnn_resnet50_fpn, which are
     timed part by part and have flags of their own: recalib latency fasterrcnn_resnet50_fpn --help."""
-    modules: tuple[str, ...] = MODULES
+    modules: Annotated[tuple[str, ...], arg(aliases=("--attention",))] = MODULES
     """Attention modules; the plain network always runs."""
     sizes: tuple[str, ...] = ("224",)
     """Sides of the images in pixels, or HEIGHTxWIDTH."""
@@ -57,7 +58,7 @@ class Arguments:
     protocol: str = "clean"
     """clean: median, buffers in place, no autograd. paper: minimum of 100, autograd on, copies included."""
     weights: Path | None = None
-    """Checkpoint for the one network; random weights by default, which take the same time."""
+    """Checkpoint, run, or name of published weights for the one network; random ones by default, which take as long."""
     calibration: Path | None = None
     """Images (a folder, ImageNet's or CIFAR's): int8 is calibrated on half of them, the other half tells how far a
     reduced precision is from float32. Without it, noise, which tells nothing of accuracy."""
@@ -97,11 +98,11 @@ def main(argv: list[str]) -> int:
     args = parse(Arguments, argv, "recalib latency", config=(FlagCreatePairsOff,))
     if not args.models:
         raise RecalibError("which networks? Name some, such as resnet18")
-    names = ("protocol", "threads", "rounds", "within", "weights", "calibration", "data", "images")
+    names = ("protocol", "threads", "rounds", "within", "calibration", "data", "images")
     schedule = grid(
         args.models, args.modules, tuple(map(parse_size, args.sizes)), args.batches, args.precisions,
         tuple(RUNTIMES) if args.runtimes == ("all",) else args.runtimes, deeper=args.deeper, processes=args.processes,
-        how=How(**{name: getattr(args, name) for name in names}),
+        how=How(**{name: getattr(args, name) for name in names}, weights=args.weights and weights_of(args.weights)),
     )  # fmt: skip
     require_drawing()
     found = measured(

@@ -21,7 +21,7 @@ from recalib.measure.run import Measured, run
 from recalib.measure.schedule import Schedule
 from recalib.measure.session import Progress
 from recalib.runs.environment import without_place
-from recalib.runtimes import RUNTIMES
+from recalib.runtimes import find_runtime
 
 
 def measured(schedule: Schedule, out: Path, command: str, argv: Sequence[str], **options: Any) -> Measured:
@@ -111,7 +111,7 @@ def progress_bar(check: Callable[[], None]) -> Iterator[Progress]:
 def print_notes(console: Console, cells: Sequence[Cell]) -> None:
     """Say why cells have no time, who else used the machine, how far precisions are off, and what was never tried."""
     reasons = dict.fromkeys(f"{one.runtime}: {one.status}: {one.message}" for one in cells if one.message)
-    untried = dict.fromkeys(one.runtime for one in cells if one.status == "ok" and not RUNTIMES[one.runtime].tried)
+    untried = dict.fromkeys(one.runtime for one in cells if one.status == "ok" and not find_runtime(one.runtime).tried)
     for line in (*reasons, *(f"{name}: never run by the authors; mind what it says" for name in untried)):
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
     loads = [one.load for one in cells if one.load is not None]

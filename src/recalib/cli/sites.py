@@ -15,7 +15,7 @@ from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError
 from recalib.models import create_model
-from recalib.surgery import Site, example_input, insert_, sites
+from recalib.surgery import Site, example_input, insert_, remove_, sites
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     args = parse(Arguments, argv, "recalib sites")
     model = create_model(args.model)
+    remove_(model)  # of a network from the hub: what is shown is what could be there
     found = sites(model, args.where)
     if not found:
         raise RecalibError(f"{args.model} has no {args.where or 'residual additions or blocks'} that can be seen")

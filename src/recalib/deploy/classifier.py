@@ -14,6 +14,7 @@ from recalib.data.pictures import centre, open_picture
 from recalib.deploy.about import CIFAR_SIDE, CROP, About, label_names
 from recalib.deploy.formats import Run, format_of
 from recalib.errors import RecalibError
+from recalib.integrations.hub import checkpoint_of
 from recalib.models import create_model
 from recalib.surgery import CheckpointInfo, insert_, inspect_checkpoint, load_checkpoint
 
@@ -92,11 +93,17 @@ def open_classifier(
         return open_exported_classifier(path, size)
     if path.suffix in (".pth", ".pt", ".th", ".tar", ".safetensors", ".pkl") or format_of(path) or path.is_dir():
         raise RecalibError(f"{path} is no file")
-    network = create_model(str(source), pretrained=pretrained)
+    if pretrained:
+        opened = _open_checkpoint(checkpoint_of(str(source)), None, size)
+        if attention is None:
+            return replace(opened, form="pretrained")
+        insert_(opened.network, attention, identity=True)
+        return Classifier(opened.network.eval(), replace(opened.about, attention=attention), "pretrained")
+    network = create_model(str(source))
     if attention is not None:
-        insert_(network, attention, identity=pretrained)
+        insert_(network, attention)
     about = about_of(network, str(source), attention or "", None, {}, size)
-    return Classifier(network.eval(), about, "pretrained" if pretrained else "untrained")
+    return Classifier(network.eval(), about, "untrained")
 
 
 @dataclass(frozen=True)

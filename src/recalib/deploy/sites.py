@@ -4,7 +4,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeGuard
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,8 +16,7 @@ from recalib.deploy.gates import kind
 from recalib.deploy.graph import CENTRE, is_plain, module_of
 from recalib.deploy.layers import Layers, take_apart
 from recalib.ops.capture import is_observed
-
-Target = Literal["eager", "compile", "onnxruntime", "openvino", "tensorrt"]
+from recalib.runtimes.base import Target as Target
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from recalib.attention.base import Attention, PlainAttention
-from recalib.attention.catalogue import canonical_name
 from recalib.errors import RecalibError, unknown
 from recalib.models import create_model
-from recalib.surgery import insert_, inserted, inspect_checkpoint, load_checkpoint, repeat_
+from recalib.surgery import checked_name, insert_, inserted, inspect_checkpoint, load_checkpoint, repeat_
 
 Norms = Literal["auto", "frozen", "batch", "group"]
 LAYERS = ("conv1", "layer1", "layer2", "layer3", "layer4")
@@ -64,7 +63,7 @@ def insert_once(network: nn.Module, attention: str | None, identity: bool, optio
         RecalibError: where they brought another one.
     """
     present = {placement.attention for placement in inserted(network).placements}
-    if attention is None or present == {attention if ":" in attention else canonical_name(attention)}:
+    if attention is None or present == {checked_name(attention)}:
         return
     if present:
         raise RecalibError(f"attention {attention!r}: the backbone's weights have {', '.join(sorted(present))} already")

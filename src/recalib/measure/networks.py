@@ -11,8 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from recalib.attention import create_attention
-from recalib.attention.catalogue import canonical_name
 from recalib.cost.count import Cost, cost
 from recalib.deploy import deploy
 from recalib.errors import RecalibError, WorkFailed
@@ -25,7 +23,7 @@ from recalib.models import CifarResNet, create_model
 from recalib.runtimes import Runtime, Session, Settings, Unsupported, find_runtime
 from recalib.runtimes.memory import available_bytes
 from recalib.runtimes.samples import Samples
-from recalib.surgery import insert_, inspect_checkpoint, load_checkpoint, remove_
+from recalib.surgery import checked_name, example_input, insert_, inspect_checkpoint, load_checkpoint, remove_
 
 DEPTHS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 # largest difference to float64 over the largest output; random ResNets, MobileNetV2 and EfficientNet differ by
@@ -104,9 +102,7 @@ def module_names(names: Iterable[str]) -> list[str]:
     known = [BASELINE]
     for name in names:
         if name != BASELINE:
-            with seeded():
-                create_attention(name, 64)
-            known.append(name if name.startswith("timm:") else canonical_name(name))
+            known.append(checked_name(name))
     return list(dict.fromkeys(known))
 
 
@@ -126,8 +122,35 @@ def backbone(model: str, weights: Path | None = None) -> nn.Module:
         return network
     with seeded():
         network = create_model(model)
+    remove_(network)
     perturb_(network)
-    return network.eval()
+    return first_tensor(network.eval())
+
+
+def first_tensor(network: nn.Module) -> nn.Module:
+    """The network itself, or where it gives more than a tensor, as a YOLO does, one that gives the first."""
+    with torch.no_grad(), seeded():
+        output = network(example_input(network))
+    return network if isinstance(output, Tensor) else FirstTensor(network).eval()
+
+
+class FirstTensor(nn.Module):
+    """A network that gives the first tensor of another one's output.
+
+    Args:
+        network: any.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The first tensor in tuples, lists and dictionaries."""
+        output = self.network(images)
+        while not isinstance(output, Tensor):
+            output = next(iter(output.values() if isinstance(output, dict) else output))
+        return output
 
 
 def trained(model: str, weights: Path) -> tuple[nn.Module, str]:

@@ -14,6 +14,8 @@ from recalib.runs.atomic import write_atomically, write_json
 from recalib.runs.environment import environment
 from recalib.runs.lock import FolderLock
 
+NAMED = ("hf-hub:", "timm:", "torchvision:")  # of a network whose weights are published, not of a file
+
 CONFIG, STATE, FACTS = "config.json", "last.pt", "facts.json"
 
 
@@ -156,11 +158,18 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def weights_of(run_or_file: Path) -> Path:
-    """The weights a path stands for: a file itself, or those that a run ended with.
+    """The weights a path stands for: a file itself, those that a run ended with, or those of a network that is named.
+
+    A name has its library before it: ``hf-hub:OWNER/NAME``, ``timm:resnet50.a1_in1k``,
+    ``torchvision:resnet50.IMAGENET1K_V2``. Its weights are fetched.
 
     Raises:
         RecalibError: where there are none.
     """
+    if str(run_or_file).startswith(NAMED) and not run_or_file.exists():
+        from recalib.integrations.hub import checkpoint_of
+
+        return checkpoint_of(str(run_or_file))
     path = run_or_file / "last.safetensors" if run_or_file.is_dir() else run_or_file
     if not run_or_file.exists():
         raise RecalibError(f"{run_or_file}: there is no such file or run")

@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from recalib.errors import RecalibError
 from recalib.runtimes.protocol import Protocol
 from recalib.runtimes.samples import Samples
+
+Target = Literal["eager", "compile", "onnxruntime", "openvino", "tensorrt"]
+"""What `recalib.deploy` has a form for."""
 
 # how a network computes, and what PyTorch holds it in
 DTYPES = {
@@ -105,8 +108,11 @@ class Runtime(ABC):
 
     @property
     def target(self) -> str:
-        """The target of `recalib.deploy` that suits it: another runtime's name where this one is a mode of that."""
-        return self.name
+        """The target of `recalib.deploy` that suits it.
+
+        Its own name by default; that of the plainest form, ``"compile"``, for a runtime that `deploy` does not know.
+        """
+        return self.name if self.name in get_args(Target) else "compile"
 
     def missing(self) -> str | None:
         """Why this runtime cannot be used on this machine, with the command that mends it; None if it can."""

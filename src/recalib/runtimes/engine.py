@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recalib.cache import cache_folder
 from recalib.errors import RecalibError, WorkFailed, not_installed
-from recalib.runtimes.cache import cache_folder
 from recalib.runtimes.export import ONNX_PACKAGES
 
 

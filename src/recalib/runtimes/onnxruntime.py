@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recalib.cache import cache_folder
 from recalib.errors import not_installed
 from recalib.runtimes.base import Runtime, Session, Settings, Unsupported, require_precision
-from recalib.runtimes.cache import cache_folder
 from recalib.runtimes.export import ONNX_PACKAGES
 from recalib.runtimes.quantize import Activations, onnx_in
 

@@ -195,9 +195,8 @@ def sentence(result: dict[str, Any]) -> str:
 
 def _open(job: TrimJob) -> tuple[nn.Module, About]:
     path = Path(job.source)
-    classifier = open_classifier(
-        weights_of(path) if path.exists() else job.source, model=job.model, attention=job.attention
-    )
+    trained = path.exists() or job.source.startswith("hf-hub:")
+    classifier = open_classifier(weights_of(path) if trained else job.source, model=job.model, attention=job.attention)
     if isinstance(classifier.network, Exported):
         raise RecalibError(f"{path.name} is exported: trim the checkpoint that it was made of, and export that")
     return classifier.network.eval(), classifier.about

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from recalib.attention.catalogue import canonical_name
 from recalib.classification import ClassificationJob
 from recalib.classification.finetune import identity_anyway
 from recalib.classification.network import build_network
@@ -23,7 +22,7 @@ from recalib.models import create_model
 from recalib.runs import environment, read_metrics, write_json
 from recalib.study.comparison import Comparison, Difference
 from recalib.study.times import latencies
-from recalib.surgery import sites
+from recalib.surgery import checked_name, sites
 from recalib.training.repeat import run_jobs
 
 Job = ClassificationJob | DetectionJob
@@ -85,7 +84,7 @@ class Study:
         model = str(self.job.recipe.model)
         arms = [Arm(model, "baseline", self.job)]
         for module in self.attention:
-            name = module if module.startswith("timm:") else canonical_name(module)
+            name = checked_name(module)
             identity = self.identity and not identity_anyway(name)
             for options in self._placements(model) if self.placement else [()]:
                 job = _with(self.job, attention=name, options=options, identity=identity)

@@ -16,9 +16,9 @@ from optuna.distributions import (
 )
 from scipy import stats
 
-from recalib.attention.catalogue import canonical_name
 from recalib.classification import ClassificationRecipe
 from recalib.errors import RecalibError, unknown
+from recalib.surgery import checked_name
 
 Goal = Literal["minimize", "maximize"]
 Method = Literal["grid", "random", "bayes"]
@@ -423,5 +423,4 @@ def _value(name: str, field: str, value: Any, recipe: ClassificationRecipe) -> A
 def _attention(value: Any) -> str | None:
     if value is None or str(value).lower() in NO_ATTENTION:
         return None
-    word = str(value)
-    return word if word.startswith("timm:") else canonical_name(word)
+    return checked_name(str(value))

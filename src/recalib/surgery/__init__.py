@@ -1,6 +1,7 @@
 """WHERE attention goes: sites in a network; insertion and removal; checkpoints."""
 
 from recalib.surgery.attach import refuse_finished
+from recalib.surgery.build import checked_name
 from recalib.surgery.checkpoints import CheckpointInfo, inspect_checkpoint, load_checkpoint, save_checkpoint
 from recalib.surgery.dry_run import example_input
 from recalib.surgery.insert import fuse_, insert_, remove_, repeat_
@@ -13,6 +14,7 @@ __all__ = [
     "Placement",
     "Site",
     "attention_of",
+    "checked_name",
     "example_input",
     "fuse_",
     "insert_",

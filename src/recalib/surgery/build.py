@@ -48,12 +48,25 @@ def found(name: str) -> Attention:
     if ":" in name:
         factory = import_named(name, "attention")
         return factory
-    registered = entry_points(group="recalib.attention", name=name)
-    if registered and name not in CATALOGUE:
-        (first, *_) = registered
-        factory = first.load()
+    if registered := [] if name in CATALOGUE else [*entry_points(group="recalib.attention", name=name)]:
+        try:
+            factory = registered[0].load()
+        except Exception as error:  # whatever a stranger's package does when it is imported
+            raise RecalibError(f"attention {name!r}: {registered[0].value} cannot be imported ({error})") from None
         return factory
     return name
+
+
+def checked_name(name: str) -> str:
+    """The name of an attention that the caller typed, as results and metadata have it, once one has been made.
+
+    Raises:
+        RecalibError: for an unknown name, or a path to what makes no module.
+    """
+    kind = found(name)
+    with torch.random.fork_rng(devices=[]):
+        build(kind, 64, {}, torch.empty(0))
+    return name_of(kind) if isinstance(kind, str) else name
 
 
 def per_stage(attention: Attention, options: Mapping[str, Any], stages: int) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from recalib.errors import RecalibError, unknown
+from recalib.models.create import is_known
 from recalib.surgery.checkpoints import formats
 from recalib.surgery.checkpoints.compare import COUNTER
 from recalib.surgery.checkpoints.files import HEADER, Contents
@@ -116,10 +117,14 @@ def understand(contents: Contents) -> Checkpoint:
 def _ours(contents: Contents) -> Checkpoint:
     try:
         header = json.loads(contents.header[HEADER])
-        architecture = header["architecture"] and Architecture(**header["architecture"])
+        told = header["architecture"]
+        architecture = Architecture(**told) if told else None
         placements = Insertion.from_metadata(header["insertion"]).placements
         mean_std = header["normalization"] and tuple(map(tuple, header["normalization"]))
         num_classes, metadata = header["num_classes"], header["metadata"]
+        if architecture is not None and not is_known(architecture.name):
+            metadata = {**metadata, "architecture": architecture.name}
+            architecture = None  # code of its owner's, which a file must not run
     except (ValueError, KeyError, TypeError) as error:
         raise RecalibError(f"{contents.name}: its header is broken ({type(error).__name__}: {error})") from None
     attended = {p.site.name: _as_weights_show(p, contents.tensors) for p in placements}

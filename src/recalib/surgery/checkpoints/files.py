@@ -1,5 +1,6 @@
 """What a checkpoint file holds: tensors, and what lies beside them. Nothing that is read is ever executed."""
 
+import json
 import math
 import pickle
 import re
@@ -62,6 +63,15 @@ def read(source: Source) -> Contents:
     if not isinstance(loaded, Mapping):
         raise RecalibError(f"{path}: holds a {type(loaded).__name__}, not a state dict")
     return _unwrap(str(path), loaded)
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """What `recalib.save_checkpoint` wrote beside the tensors of a file; empty for another's file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        header: dict[str, Any] = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+    return header
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -1,6 +1,8 @@
 """`load_checkpoint`: a checkpoint of ours or of another project into a network, attention included."""
 
+import json
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from recalib.errors import RecalibError
 from recalib.surgery.attach import refuse_finished
 from recalib.surgery.checkpoints.checkpoint import Checkpoint, understand
 from recalib.surgery.checkpoints.compare import Differences, compare, same_names, without_memory
-from recalib.surgery.checkpoints.files import Source, read
+from recalib.surgery.checkpoints.files import HEADER, Contents, Source, read
 from recalib.surgery.checkpoints.networks import classifier_of
 from recalib.surgery.insert import repeat_
 
@@ -56,7 +58,27 @@ def load_checkpoint(
     return model
 
 
+def fresh_network(header: Mapping[str, Any], name: str, num_classes: int | None = None) -> nn.Module:
+    """The network that a header describes, attention included, with fresh weights.
+
+    Args:
+        header: what `save_checkpoint` writes beside the tensors.
+        name: of its place, for the error.
+        num_classes: another number of classes.
+
+    Raises:
+        RecalibError: for a header that is broken, or does not tell its network.
+    """
+    checkpoint = understand(Contents(name, {}, header={HEADER: json.dumps(dict(header))}))
+    network = _build(checkpoint, num_classes)
+    _prepare(network, checkpoint, None)
+    return network
+
+
 def _build(checkpoint: Checkpoint, num_classes: int | None) -> nn.Module:
+    if checkpoint.architecture is None and checkpoint.format == "recalib" and "architecture" in checkpoint.metadata:
+        own = checkpoint.metadata["architecture"]
+        raise RecalibError(f"{checkpoint.name}: its network is {own}, and a file runs no code; give it as model=")
     if checkpoint.architecture is None:
         raise RecalibError(
             f"{checkpoint.name}: the network cannot be told from its keys ({next(iter(checkpoint.tensors))}, ...); "

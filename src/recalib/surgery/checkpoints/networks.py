@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recalib.errors import RecalibError, unknown
-from recalib.models import create_model
+from recalib.models.create import create_known
 
 DEPTHS: dict[str, dict[tuple[int, ...], int]] = {  # blocks of each stage, by block, of the networks that have a name
     "basic": {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34},
@@ -27,10 +27,10 @@ CLASSIFIERS = ("fc", "classifier.1")  # of the networks that are told by keys
 
 @dataclass(frozen=True)
 class Architecture:
-    """What makes a network: ``create_model(name, **options)``.
+    """What makes a network: ``create_known(name, **options)``.
 
     Attributes:
-        name: as `recalib.models.create_model` takes it.
+        name: as `recalib.models.create.create_known` takes it: never a path to code, since files come from anyone.
         options: further arguments of the constructor; of `OPTIONS` only, since headers of files come from anyone.
         stride_in_1x1: bottlenecks stride in their first convolution, as the first ResNets did, not in the 3x3.
     """
@@ -50,7 +50,8 @@ class Architecture:
         Raises:
             RecalibError: for a name or option that does not exist.
         """
-        network = create_model(self.name, num_classes=num_classes, **self.options)
+        options = self.options if num_classes is None else {**self.options, "num_classes": num_classes}
+        network = create_known(self.name, **options)
         if self.stride_in_1x1:
             bottlenecks: list[Any] = [block for block in network.modules() if hasattr(block, "conv3")]
             for block in bottlenecks:
