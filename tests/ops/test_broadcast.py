@@ -20,7 +20,7 @@ LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last
 def always(monkeypatch):
     """Few passes whatever the size, in slabs of two images."""
     monkeypatch.setattr(sys.modules["recalib.ops.broadcast"], "WORTHWHILE", 0)
-    monkeypatch.setattr("recalib.ops.broadcast_passes._SLAB", 2 * C * 5 * 4 // torch.get_num_threads())
+    monkeypatch.setattr("recalib.ops.broadcast_torch._SLAB", 2 * C * 5 * 4 // torch.get_num_threads())
 
 
 def made(name, training=True, **options):

@@ -1,6 +1,7 @@
 """Every kernel through Triton's own path to a launch, compiled for Hopper: nothing fails, no register is spilled."""
 
 import copy
+import sys
 
 import pytest
 import torch
@@ -12,11 +13,22 @@ import triton
 from tests.ops.stand_in import PROCESSORS, StandIn, resources
 
 from recalib import create_attention
-from recalib.ops import fold_triton, gates_triton, gemm_triton, passes, passes_triton, plans_triton, triton_kernels
+from recalib.ops import (
+    broadcast,
+    broadcast_kernels,
+    fold_triton,
+    gates_triton,
+    gemm_triton,
+    passes,
+    passes_triton,
+    plans_triton,
+    triton_kernels,
+)
 
 SITES = {256: 56, 512: 28, 1024: 14, 2048: 7}  # channels and sides of the tails of a ResNet-50
 NARROW = {24: 28, 96: 14, 16: 32}  # of a MobileNetV2 and of a CIFAR ResNet
 GATES = ("ab", "eca", "srm", "gct", "se", "multi_se")
+BROADCAST = ("cbam", "triplet", "simam", "coord", "fca")
 LAYOUTS = (torch.channels_last, torch.contiguous_format)
 STACK = 32  # bytes: what a kernel of many operands keeps of them, not of its values
 
@@ -25,10 +37,11 @@ STACK = 32  # bytes: what a kernel of many operands keeps of them, not of its va
 def driver(monkeypatch, tmp_path):
     driver = StandIn(records=False)
     monkeypatch.setattr(passes, "has_kernels", lambda _: True)
+    monkeypatch.setattr(sys.modules["recalib.ops.broadcast"], "WORTHWHILE_ON_GPU", 0)
     for module in (passes_triton, gemm_triton):
         monkeypatch.setattr(module, "processors", lambda _: PROCESSORS)
     monkeypatch.setattr(triton.runtime.driver, "_active", driver)
-    for module in (triton_kernels, gates_triton, fold_triton, gemm_triton):
+    for module in (triton_kernels, broadcast_kernels, gates_triton, fold_triton, gemm_triton):
         for kernel in vars(module).values():
             if isinstance(kernel, triton.JITFunction):
                 kernel.device_caches.clear()  # of earlier tests, whose kernels were loaded into another stand-in
@@ -91,6 +104,28 @@ def test_passes_of_training(dtype, layout, driver):
         for images in (1, 32):
             compiled_passes((images, channels, side, side), dtype, layout)
     compiled_passes((2, 256, 56, 56), dtype, layout, order=1)
+
+
+def trained(name, shape, dtype=torch.bfloat16, layout=torch.channels_last, identity=False):
+    """Gates that are broadcast over a map, forward and backward."""
+    gate, x = create_attention(name, shape[1], identity=identity), empty(*shape, dtype=dtype, layout=layout)
+    blend = None if gate.blend is None else (gate.blend.weight, gate.blend.bias)
+    y = broadcast(x.requires_grad_(), gate.steps(), blend, tuple(gate.parameters()))
+    y.backward(y.detach())
+
+
+def test_gates_of_rows_columns_and_pixels_in_training(driver):
+    trained("triplet", (1, 1024, 14, 14), identity=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS, ids=["channels_last", "NCHW"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("name", BROADCAST)
+def test_gates_that_are_broadcast_in_every_site(name, dtype, layout, driver):
+    for channels, side in (SITES | NARROW).items():
+        for images in (1, 16):
+            trained(name, (images, channels, side, side), dtype, layout, identity=images == 1)
 
 
 @pytest.mark.slow

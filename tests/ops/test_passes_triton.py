@@ -15,7 +15,7 @@ no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 @pytest.mark.timeout(900)  # on a GPU most of it is compilation, kept from one run to the next
 @pytest.mark.parametrize("on", ["interpreter", pytest.param("gpu", marks=[no_gpu, pytest.mark.gpu])])
-@pytest.mark.parametrize("cases", ["triton_cases", "gates_cases", "gemm_cases"])
+@pytest.mark.parametrize("cases", ["triton_cases", "gates_cases", "gemm_cases", "broadcast_cases"])
 def test_kernels_compute_what_they_say(cases, on):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"} | ({"TRITON_INTERPRET": "1"} if on == "interpreter" else {})
     command = [

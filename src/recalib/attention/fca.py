@@ -6,24 +6,23 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from recalib.attention.base import Factory, PlainAttention, Shapes, linear
+from recalib.attention.base import BroadcastAttention, Factory, Shapes, linear
 from recalib.attention.se import hidden_width, reduction_of
 from recalib.errors import RecalibError
+from recalib.ops import Gates, Statistics, Step
 from recalib.ops.contract import wide
 
 _ROWS = (0, 0, 6, 0, 0, 1, 1, 4, 5, 1, 3, 0, 0, 0, 3, 2)  # the sixteen best frequencies on a 7x7 grid, best first
 _COLUMNS = (0, 1, 0, 5, 2, 0, 2, 0, 0, 6, 0, 4, 6, 3, 5, 2)
 
 
-class Fca(PlainAttention):
+class Fca(BroadcastAttention):
     """Multi-spectral channel attention (FcaNet) from Qin et al. 2021, https://arxiv.org/abs/2012.11879.
 
     ``y = x * sigmoid(W2 relu(W1 f))``, without biases: as SE, with ``f_c = sum_hw x D_c`` in place of the mean, D_c a
     two-dimensional cosine of the discrete cosine transform; sixteen groups of channels have one frequency each
     (``top16``). A map of another size than P x P is average-pooled to it first; pooling and cosine are both linear, so
     the pooling is done to D.
-
-    The map is read for f and for y: two passes, as plain operators.
 
     Args:
         channels: C; the authors take multiples of 16 only, elsewhere the groups differ by one channel.
@@ -53,15 +52,24 @@ class Fca(PlainAttention):
         of_channel = torch.arange(channels, device="cpu") * len(_ROWS) // channels
         self.register_buffer("basis", frequencies[of_channel].to(self.fc1.weight))
 
-    def recalibrated(self, x: Tensor) -> Tensor:
-        """The map x (N, C, H, W), scaled."""
-        pixels = x.to(wide(x.dtype))
-        basis, size = self.basis.to(pixels.dtype), self.basis.shape[-1]
-        if not all(isinstance(length, int) and length == size for length in x.shape[2:]):  # a symbol may be any size
-            rows, columns = (_bins(size, length, basis) for length in x.shape[2:])
-            basis = torch.einsum("cuv,uh,vw->chw", basis, rows, columns)
-        f = (pixels * basis).sum((2, 3))
-        return x * linear(self.fc2, linear(self.fc1, f).relu()).sigmoid()[:, :, None, None].to(x.dtype)
+    def steps(self) -> tuple[Step, ...]:
+        """One read: a sum with the basis in place of the mean."""
+        return (Step(("weighted_sum",), self.gates, weights=self._weights),)
+
+    def gates(self, s: Statistics) -> Gates:
+        """Of channels."""
+        assert s.weighted_sum is not None
+        scale = linear(self.fc2, linear(self.fc1, s.weighted_sum).relu()).sigmoid()
+        return Gates((scale[:, :, None, None],))
+
+    def _weights(self, size: tuple[int, int]) -> Tensor:
+        """The basis for maps of a size, (C, H, W)."""
+        basis, own = self.basis, self.basis.shape[-1]
+        basis = basis.to(wide(basis.dtype))
+        if all(isinstance(length, int) and length == own for length in size):  # a symbol may be any size
+            return basis
+        rows, columns = (_bins(own, length, basis) for length in size)
+        return torch.einsum("cuv,uh,vw->chw", basis, rows, columns)
 
     @classmethod
     def told_by(cls, shapes: Shapes) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 ``y = x * (w * G + b) + shift`` with G the product or the mean of small gates, each computed from statistics of the map.
 A step reads the map once; most mechanisms have one step, and those whose second gate looks at the map that the first
-has scaled have two. Here are the plain composition, and the few passes of `recalib.ops.broadcast_passes` held to it.
+has scaled have two. Here are the plain composition, and the few passes of `recalib.ops.broadcast_passes`, which are
+held to it.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,15 +13,16 @@ import torch
 from torch import Tensor
 
 from recalib.errors import RecalibError
-from recalib.ops.broadcast_passes import Law, Maximum, Passes, Read, differentiate, reduce, unscale
-from recalib.ops.broadcast_passes import observe as read
+from recalib.ops import broadcast_torch, passes
+from recalib.ops.broadcast_law import Law, Maximum, Read
+from recalib.ops.broadcast_passes import Passes, backend_of
 from recalib.ops.capture import is_captured
 from recalib.ops.contract import wide
 from recalib.ops.reference import moments
 
 Statistic = Literal[
     "mean", "variance", "maximum", "row_mean", "row_maximum", "column_mean", "column_maximum", "pixel_mean",
-    "pixel_maximum",
+    "pixel_maximum", "weighted_sum",
 ]  # fmt: skip
 
 
@@ -38,6 +40,7 @@ class Statistics(NamedTuple):
         column_maximum: over H, shape (N, C, W).
         pixel_mean: over C, shape (N, H, W).
         pixel_maximum: over C, shape (N, H, W).
+        weighted_sum: over H and W, with the step's weights, shape (N, C).
     """
 
     size: tuple[int, int]
@@ -50,6 +53,7 @@ class Statistics(NamedTuple):
     column_maximum: Tensor | None = None
     pixel_mean: Tensor | None = None
     pixel_maximum: Tensor | None = None
+    weighted_sum: Tensor | None = None
 
 
 class Own(NamedTuple):
@@ -88,11 +92,13 @@ class Step(NamedTuple):
         gates: from those.
         of_channels: whether the gates are one factor (N, C, 1, 1); then a next step may read the scaled map without
             that being written.
+        weights: of the weighted sum: from (H, W) to constants (C, H, W).
     """
 
     reads: tuple[Statistic, ...]
     gates: Callable[[Statistics], Gates]
     of_channels: bool = False
+    weights: Callable[[tuple[int, int]], Tensor] | None = None
 
 
 def broadcast(
@@ -122,7 +128,8 @@ def composed(x: Tensor, steps: Sequence[Step], blend: tuple[Tensor, Tensor] | No
     """The plain composition, operator after operator: any device, any precision, and every captured graph."""
     gated, total = x, None
     for step in steps:
-        gate = combine(gated, _answer(step, observe(gated, step.reads)))
+        weights = None if step.weights is None else step.weights((x.shape[2], x.shape[3]))
+        gate = combine(gated, _answer(step, observe(gated, step.reads, weights)))
         if blend is not None:
             total = gate if total is None else total * gate
         gated = gated * gate.to(x.dtype)
@@ -133,18 +140,17 @@ def composed(x: Tensor, steps: Sequence[Step], blend: tuple[Tensor, Tensor] | No
 
 
 def _pays(x: Tensor) -> bool:
-    """Whether few passes are faster than operator after operator: in eager training on a CPU, for all but small maps.
+    """Whether few passes are faster than operator after operator: in eager training, for all but small maps.
 
-    Measured there on a busy machine, see ``docs/mechanisms.md``: SimAM gains, the others lose nothing that can be told.
-    On a GPU nobody has measured: plain operators. Graphs hold plain operators too.
+    Measured on a busy CPU, see ``docs/mechanisms.md``: SimAM gains, the others lose nothing that can be told. On a GPU
+    nobody has measured; the size is that from which a tail's operators pay there. Graphs hold plain operators.
     """
-    return (
-        torch.is_grad_enabled()
-        and x.device.type == "cpu"
-        and not is_captured(x)
-        and x.dtype in (torch.float32, torch.float64)
-        and x.numel() >= WORTHWHILE * torch.get_num_threads()
-    )
+    if not torch.is_grad_enabled() or is_captured(x):
+        return False
+    if passes.has_kernels(x):
+        return x.numel() >= WORTHWHILE_ON_GPU and backend_of(x) is not broadcast_torch
+    cpu = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    return cpu and x.numel() >= WORTHWHILE * torch.get_num_threads()
 
 
 def _fits(steps: Sequence[Step]) -> bool:
@@ -154,6 +160,7 @@ def _fits(steps: Sequence[Step]) -> bool:
     return not others or (len(others) == 1 and first.of_channels and pixels)
 
 
+WORTHWHILE_ON_GPU = 2**25
 WORTHWHILE = 2**20
 """Values a thread from which on the passes win on a CPU."""
 
@@ -162,6 +169,7 @@ class _Inner(NamedTuple):
     """A step's own graph of autograd: from what was read to its gates."""
 
     scale: Tensor | None
+    weights: Tensor | None
     found: dict[str, Tensor | Maximum]
     leaves: dict[str, Tensor]
     gates: tuple[Tensor, ...]
@@ -181,7 +189,8 @@ class _Plan:
         law = Law(())
         for step in self.steps:
             scale = factors[0].flatten(1) if factors else None
-            found = read(x, scale, step.reads)
+            weights = None if step.weights is None else step.weights((x.shape[2], x.shape[3])).to(wide(x.dtype))
+            found = backend_of(x).observe(x, scale, step.reads, weights)
             values = {name: t.values if isinstance(t, Maximum) else t for name, t in found.items()}
             leaves = {name: t.detach().requires_grad_() for name, t in values.items()}
             with torch.enable_grad():
@@ -190,7 +199,7 @@ class _Plan:
                     small: tuple[Tensor, ...] = gates.own.slope, gates.own.centre
                 else:
                     small = gates.factors
-            inner.append(_Inner(scale, found, leaves, small))
+            inner.append(_Inner(scale, weights, found, leaves, small))
             if gates.own is not None:
                 law = Law((), False, small[0].detach(), small[1].detach(), gates.own.offset)
             else:
@@ -205,7 +214,8 @@ class _Plan:
         self, dy: Tensor, x: Tensor, law: Law, inner: list[_Inner], parameters: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Gradients of the map and of the parameters."""
-        gradients, d_weight, d_bias = reduce(dy, x, law)
+        backend = backend_of(x, law)
+        gradients, d_weight, d_bias = backend.reduce(dy, x, law)
         learned = [p for p in parameters if p.requires_grad]
         total: dict[int, Tensor] = {}
         for t, gradient in zip(self.blend or (), (d_weight, d_bias), strict=False):
@@ -218,22 +228,25 @@ class _Plan:
             wanted = [*step.leaves.values(), *learned]
             answers = torch.autograd.grad(step.gates, wanted, own, retain_graph=True, allow_unused=True)
             back = dict(zip(step.leaves, answers, strict=False))
-            reads.append(Read(step.scale, step.found, {name: d for name, d in back.items() if d is not None}))
+            known = {name: d for name, d in back.items() if d is not None}
+            reads.append(Read(step.scale, step.found, known, step.weights))
             for p, d in zip(learned, answers[len(back) :], strict=True):
                 if d is not None:
                     total[id(p)] = total[id(p)] + d if id(p) in total else d
             if step.scale is not None:
-                gradients[0] += unscale(x, reads[-1])[:, :, None, None]
-        return differentiate(dy, x, law, reads), [total.get(id(p)) for p in parameters]
+                gradients[0] += backend.unscale(x, reads[-1])[:, :, None, None]
+        return backend.differentiate(dy, x, law, reads), [total.get(id(p)) for p in parameters]
 
 
-def observe(x: Tensor, reads: Sequence[Statistic]) -> Statistics:
+def observe(x: Tensor, reads: Sequence[Statistic], weights: Tensor | None = None) -> Statistics:
     """Statistics of a map x (N, C, H, W), as many passes as they are; in at least float32."""
     mean, variance = None, None
     if "mean" in reads or "variance" in reads:
         mean, variance, _ = moments(x, "variance" in reads)
     x = x.to(wide(x.dtype))
     found = {name: _REDUCTIONS[name](x) for name in reads if name in _REDUCTIONS}
+    if weights is not None:
+        found["weighted_sum"] = (x * weights.to(x.dtype)).sum((2, 3))
     return Statistics((x.shape[2], x.shape[3]), mean, variance, **found)
 
 

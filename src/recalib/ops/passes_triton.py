@@ -21,7 +21,7 @@ ACC = {torch.float32: tl.float32, torch.float64: tl.float64}
 CHANNELS = 64  # of a tile in channels_last: 128 bytes of bfloat16
 OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
 _PROGRAMS_PER_PROCESSOR = 8  # programs of 4 warps that keep one streaming multiprocessor busy
-_MOST_SPLITS = 16  # parts of a map that are combined in one tile, without a loop
+MOST_SPLITS = 16  # parts of a map that are combined in one tile, without a loop
 
 
 def moments(x: Tensor, order: int) -> Tensor:
@@ -92,12 +92,12 @@ class Tile:
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         for t in (x, *others):  # a compiler that changed the strides of one would have it read as another
             assert t is None or t.is_contiguous(memory_format=layout), "maps of a tail have one layout"
-        vector = min(16 // x.element_size(), _unit(channels if self.channels_last else self.positions))
+        vector = min(16 // x.element_size(), unit(channels if self.channels_last else self.positions))
         self.values = max(4 * vector, 8) * 32 * OPTIONS["num_warps"]
         self.bc, self.bp = self._cut(CHANNELS)
         self.programs = len(x) * triton.cdiv(channels, self.bc)
         self.tiles = triton.cdiv(self.positions, self.bp)
-        self.wanted = _PROGRAMS_PER_PROCESSOR * processors(x.device)
+        self.wanted = wanted(x.device)
 
     def _cut(self, most: int) -> tuple[int, int]:
         """Channels and positions of a tile; channels_last has at most so many channels."""
@@ -116,15 +116,15 @@ class Tile:
     def splits(self) -> int:
         """Parts of the positions in a reduction: as many as fill the processor, a power of two; one where half is full.
 
-        A part may be empty. More than `_MOST_SPLITS` would cost more to combine than they save.
+        A part may be empty. More than `MOST_SPLITS` would cost more to combine than they save.
         """
-        most = min(self.wanted // max(self.programs, 1), _MOST_SPLITS)
+        most = min(self.wanted // max(self.programs, 1), MOST_SPLITS)
         return min(triton.next_power_of_2(self.tiles), 1 << max(most.bit_length() - 1, 0))
 
     @property
     def sizes(self) -> dict[str, int]:
         """Channels and positions as kernels take them: a multiple of a unit."""
-        c_unit, p_unit = _unit(self.channels), _unit(self.positions)
+        c_unit, p_unit = unit(self.channels), unit(self.positions)
         units = {"c_units": self.channels // c_unit, "p_units": self.positions // p_unit}
         return units | {"C_UNIT": c_unit, "P_UNIT": p_unit}
 
@@ -137,9 +137,14 @@ class Tile:
             kernel[(self.programs * parts,)](*operands, **self.sizes, **cut, **constants, **OPTIONS)
 
 
-def _unit(size: int) -> int:
+def unit(size: int) -> int:
     """Power of two, 16 at most, that divides a size: what lets the compiler see that rows are aligned."""
     return math.gcd(size, 16)
+
+
+def wanted(device: torch.device) -> int:
+    """Programs that keep a GPU busy."""
+    return _PROGRAMS_PER_PROCESSOR * processors(device)
 
 
 @cache
