@@ -53,7 +53,8 @@ def tiny_fcn(num_classes, **_):
     return FCN(IntermediateLayerGetter(create_model("cifar_resnet8"), {"layer3": "out"}), FCNHead(64, num_classes))
 
 
-networks.TORCHVISION += ("tiny_fcn",)
+TINY = "tiny_fcn"
+networks.TORCHVISION += (TINY,)
 
 
 def classification_job(data, out, name="run", **changes):
@@ -77,7 +78,7 @@ def detection_job(data, out, name="run", **changes):
 def segmentation_job(data, out, name="run", **changes):
     """A tiny network on a few small images."""
     small = {
-        "model": "tiny_fcn", "epochs": 2, "batch": 2, "size": 64, "augment": "crop", "eval_limit": 0,
+        "model": TINY, "epochs": 2, "batch": 2, "size": 64, "augment": "crop", "eval_limit": 0,
         "schedule": "step", "milestones": (1,), "warmup": 2,
     }  # fmt: skip
     ours = {"data": data, "out": out, "name": name, "workers": 0}

@@ -49,6 +49,51 @@ def test_cifar_is_counted_and_a_file_that_is_cut_short_is_named(cifar, tmp_path,
     assert "test_batch.bin is truncated" in capsys.readouterr().out
 
 
+def test_shards_are_looked_over_as_folders_are(pictures, tmp_path, monkeypatch, capsys):
+    datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    files = sorted((pictures / "train").rglob("*.png"))
+    rows = {
+        "image": [{"bytes": file.read_bytes(), "path": None} for file in files],
+        "label": [int(file.parent.name == "dog") for file in files],
+    }
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for half in ("train", "validation"):
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(shards / f"{half}-00000-of-00001.parquet")
+    assert main(["check", str(shards), "--strict"]) == 1
+    said = capsys.readouterr().out
+    assert f"{shards}, train: 5 images of 2 classes, 2 (cat) to 3 (dog) images a class; 1 problems" in said
+    assert "it cannot be decoded" in said
+
+
+def test_label_images_are_compared_with_their_images(tmp_path, capsys):
+    for part in ("images", "labels"):
+        (tmp_path / part / "train").mkdir(parents=True)
+    (tmp_path / "classes.txt").write_text("nothing\ncat\ncow\n")
+    wrong = {2: np.full((9, 20), 1), 3: np.full((20, 20), 7), 4: np.ones((20, 20, 3))}
+    for i in range(6):
+        Image.fromarray(np.full((20, 20, 3), 40 * i, np.uint8)).save(tmp_path / "images" / "train" / f"{i}.png")
+        labels = wrong.get(i, np.full((20, 20), i % 2)).astype(np.uint8)
+        Image.fromarray(labels).save(tmp_path / "labels" / "train" / f"{i}.png")
+    (tmp_path / "labels" / "train" / "5.png").write_bytes(b"torn")
+    (tmp_path / "images" / "train" / "1.png").write_bytes(b"torn")
+    assert main(["check", str(tmp_path), "--strict"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    labels = tmp_path / "labels" / "train"
+    assert "train: 6 images of 3 classes" in said
+    assert f"{labels}/2.png is of another size than" in said
+    assert f"{labels}/3.png has class 7; " in said
+    assert f"{labels}/4.png is of another size than" in said
+    assert f"{labels}/5.png cannot be read" in said
+    assert "images/train/1.png: it cannot be decoded" in said
+    assert "class without images: 1" in said
+    (labels / "0.png").unlink()
+    assert main(["check", str(tmp_path)]) == 0
+    assert "0.png is missing: the labels of" in capsys.readouterr().out
+
+
 def test_detection_data_is_looked_over_too(shapes, capsys):
     assert main(["check", str(shapes), "--strict"]) == 0
     assert "instances_train2017.json: 6 images, 6 objects, nothing is wrong" in capsys.readouterr().out

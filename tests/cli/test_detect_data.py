@@ -260,14 +260,28 @@ def test_predict_draws_pictures_and_writes_what_it_saw(data, checkpoint, tmp_pat
     ("images", "message"),
     [
         ((), "which images?"),
-        (("nowhere.jpg",), "nowhere.jpg does not exist"),
-        (("data/instances_val2017.json",), "is no image"),
+        (("nowhere.jpg",), "nowhere.jpg: there is no such file or folder"),
     ],
 )
-def test_predict_says_which_image_is_none(data, checkpoint, tmp_path, capsys, monkeypatch, images, message):
+def test_predict_needs_images(data, checkpoint, tmp_path, capsys, monkeypatch, images, message):
     monkeypatch.chdir(tmp_path)
     assert detect("predict", *images, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu") == 2
     assert message in capsys.readouterr().err
+
+
+def test_predict_names_what_cannot_be_read_or_is_huge_and_goes_on(data, checkpoint, tmp_path, capsys):
+    root, _ = data
+    huge, torn = tmp_path / "huge.png", root / "instances_val2017.json"
+    Image.new("1", (20000, 12000)).save(huge)
+    words = ("--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu")
+    assert detect("predict", huge, torn, root / "val2017" / "1.jpg", *words) == 0
+    said = capsys.readouterr().err
+    assert f"{huge}: left out, for it cannot be read, or is too large" in said
+    assert f"{torn}: left out" in said
+    (found,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert found["picture"] == "1.png"
+    assert detect("predict", huge, *words) == 1
+    assert "none of 1 files can be read as an image" in capsys.readouterr().err
 
 
 def test_predict_animates_what_a_run_watched(tmp_path, capsys):

@@ -9,17 +9,15 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from PIL import Image
-from tests.jobs import assert_same, result_of, segmentation_job
+from tests.jobs import segmentation_job
 
 from recalib.errors import RecalibError
-from recalib.runs import read_config
 from recalib.segmentation.data import IGNORED, open_pictures
 from recalib.segmentation.job import SegmentationJob
 from recalib.segmentation.networks import build_segmenter, load_segmenter
 from recalib.segmentation.recipes import recipe
 from recalib.surgery import inserted
 from recalib.training.lifecycle import run
-from recalib.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -101,25 +99,18 @@ def test_an_unknown_network_is_one_line():
         build_segmenter("smp:nothing:resnet18", num_classes=2)
 
 
-def test_a_run_stopped_and_resumed_ends_in_the_same_bits_and_is_loaded(folders, tmp_path, monkeypatch):
-    calm, stopped = (segmentation_job(folders, tmp_path, name, attention="eca", holdout=0.3) for name in "ab")
-    run(calm)
-    original, steps = Trainer._step, iter(range(100))
-
-    def interrupted(self, batch):
-        if next(steps) == 1:
-            raise KeyboardInterrupt
-        original(self, batch)
-
-    monkeypatch.setattr(Trainer, "_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(stopped)
-    monkeypatch.undo()
-    run(SegmentationJob.from_config(read_config(stopped.folder), stopped.folder), resume=True)
-    assert_same(result_of(calm), result_of(stopped))
-    network, classes, side = load_segmenter(stopped.folder)
+def test_a_run_is_loaded_with_its_classes_attention_and_size(folders, tmp_path):
+    job = segmentation_job(folders, tmp_path, attention="eca", epochs=1)
+    run(job)
+    network, classes, side = load_segmenter(job.folder)
     assert (classes, side) == (("nothing", "square"), 64)
-    assert len(inserted(network).sites) == 8
+    assert len(inserted(network).sites) == 3
+
+
+def test_classes_that_are_no_list_of_names_are_refused(folders):
+    (folders / "classes.txt").write_text("square\nsquare\n")
+    with pytest.raises(RecalibError, match=r"classes\.txt names 2 classes: 2 to 255 are possible, each named once"):
+        open_pictures(folders, "train")
 
 
 @pytest.mark.slow(reason="minutes of training")

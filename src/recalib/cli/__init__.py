@@ -29,7 +29,7 @@ COMMANDS = {
     "sites": "where attention can go in a network, and what each place costs",
     "study": "whether attention helps, by more than chance and more than a larger network would",
     "sweep": "search a recipe's settings by a Weights & Biases sweep file, with workers that may die",
-    "segment": "semantic segmentation: train a network by a recipe, into a run folder that can be resumed",
+    "segment": "semantic segmentation: train, evaluate, predict",
     "train": "train a network by a recipe, into a run folder that can be resumed",
     "trim": "attention that hardly looks at the image becomes a constant, and costs nothing",
     "yolo": "train a YOLO of ultralytics with attention",

@@ -1,5 +1,6 @@
 """``recalib check``: what is wrong with a data set, before anything is trained on it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,14 +18,16 @@ from recalib.data.bdd import find_bdd
 from recalib.data.check import Half, check_cifar, check_folder
 from recalib.data.coco import find_coco
 from recalib.errors import RecalibError
+from recalib.segmentation.check import check_pictures, is_labelled
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Look over CIFAR, ImageNet's folders or shards, COCO or BDD100K.
+    """Look over CIFAR, ImageNet's folders or shards, folders of label images, COCO or BDD100K.
 
     Files that are cut short, images that cannot be decoded, images of each class, and classes that train and val do not
-    share; of detection data what `recalib detect check` lists.
+    share; label images that are missing, of another size, or with unknown classes; of detection data what
+    `recalib detect check` lists.
 
     Example: recalib check DATA --strict --json problems.json
     """
@@ -47,24 +50,29 @@ def main(argv: list[str]) -> int:
     cifar = find_cifar(args.data)
     if cifar is not None:
         halves = check_cifar(args.data, cifar)
-    elif any((args.data / part).is_dir() for part in ("train", "val")) or find_shards(args.data, train=True):
-        console = Console(stderr=True)
-        halves = check_folder(
-            args.data,
-            lambda images, count: track(
-                images, "decoding", count, console=console, transient=True, disable=not console.is_terminal
-            ),
-        )
+    elif is_labelled(args.data):
+        halves = check_pictures(args.data, _watched)
+    elif any((args.data / part).is_dir() for part in ("train", "val")) or _shards(args.data):
+        halves = check_folder(args.data, _watched)
     else:
         raise RecalibError(
             f"{args.data} holds no data set: no official folders of CIFAR, no train and val of ImageNet, no parquet, "
-            "no labels of COCO or BDD100K"
+            "no labels of COCO or BDD100K, no images, labels and classes.txt"
         )
     for half in halves:
         _say(args.data, half)
     wrong = [problem for half in halves for problem in half.problems]
     write_json(args.json, {"data": str(args.data), "sound": not wrong, "halves": [_as_json(half) for half in halves]})
     return int(args.strict and bool(wrong))
+
+
+def _shards(root: Path) -> bool:
+    return any(find_shards(root, train=train) for train in (True, False))
+
+
+def _watched(images: Iterable[Any], count: int) -> Iterable[Any]:
+    console = Console(stderr=True)
+    return track(images, "decoding", count, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _say(data: Path, half: Half) -> None:

@@ -1,6 +1,5 @@
 """``recalib detect predict``: boxes, masks, names and scores drawn into pictures."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,17 +7,18 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 from rich.progress import track
-from torch import nn
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2.functional import to_pil_image
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from recalib.cli.arguments import parse
 from recalib.cli.device import device_of
 from recalib.cli.json_file import write_json
+from recalib.cli.pictures import files_in, own_names, say_left_out
+from recalib.data.pictures import open_picture
 from recalib.detection.checkpoints import load_detector
 from recalib.detection.prediction import draw, see
-from recalib.detection.watch import animation, open_image
+from recalib.detection.watch import animation
 from recalib.errors import RecalibError
 
 
@@ -62,37 +62,33 @@ def main(argv: list[str]) -> int:
 
 
 def _predict(args: Arguments) -> None:
-    files = list(dict.fromkeys(_files(args.images)))
+    files = files_in(args.images)
     model, classes = load_detector(args.checkpoint)
     model.to(device_of(args.device))
     args.out.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
-    shown = track(files, "predicting", transient=True, console=console, disable=not console.is_terminal)
-    found = [_one(args, file, model, classes, _name(file, i, files)) for i, file in enumerate(shown)]
+    shown = track(
+        zip(files, own_names(files), strict=True), "predicting", len(files), transient=True, console=console,
+        disable=not console.is_terminal,
+    )  # fmt: skip
+    found: list[dict[str, Any]] = []
+    unreadable = []
+    for file, name in shown:
+        picture = open_picture(file)
+        if picture is None:
+            unreadable.append(str(file))
+        else:
+            found.append(_one(args, file, pil_to_tensor(picture), model, classes, f"{name}.png"))
+    say_left_out(unreadable, len(files))
     for path in (args.out / "predictions.json", args.json):
         write_json(path, found)
 
 
-def _one(args: Arguments, file: Path, model: nn.Module, classes: tuple[str, ...], name: str) -> dict[str, Any]:
-    image = open_image(file)
+def _one(
+    args: Arguments, file: Path, image: Tensor, model: nn.Module, classes: tuple[str, ...], name: str
+) -> dict[str, Any]:  # fmt: skip
     seen = see(model, image, args.score)
     to_pil_image(draw(image, seen, classes)).save(args.out / name)
     objects = seen.objects(classes)
     print(f"{args.out / name}: {len(objects)} objects")
     return {"image": str(file), "picture": name, "objects": objects}
-
-
-def _files(images: tuple[Path, ...]) -> Iterator[Path]:
-    for path in images:
-        if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in IMG_EXTENSIONS)
-        elif path.is_file():
-            yield path
-        else:
-            raise RecalibError(f"{path} does not exist")
-
-
-def _name(file: Path, place: int, files: list[Path]) -> str:
-    """Of the picture; files that share a name in different folders are numbered."""
-    twins = [other for other in files if other.stem == file.stem]
-    return f"{file.stem}.png" if len(twins) == 1 else f"{file.stem}-{place}.png"

@@ -11,9 +11,9 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
-from recalib.data.pictures import image_files
+from recalib.cli.pictures import files_in, say_left_out
 from recalib.deploy.classifier import Classifier, Prediction, classify, open_classifier
-from recalib.errors import RecalibError, WorkFailed
+from recalib.errors import RecalibError
 from recalib.report.sheet import write_sheet
 from recalib.runs.folder import weights_of
 
@@ -42,7 +42,7 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Run the command."""
     given = parse(Arguments, argv, "recalib predict", config=(FlagCreatePairsOff,))
-    files = [file for path in given.images for file in _files(path)]
+    files = files_in(given.images)
     if not files:
         raise RecalibError("which images? Name files or folders")
     classifier = open_classifier(weights_of(given.checkpoint), model=given.model, size=given.size)
@@ -58,21 +58,12 @@ def main(argv: list[str]) -> int:
     print(f"shown at {size}, {about.crop:.3g} of the short side, {about.interpolation}", file=sys.stderr)
     for prediction in predictions:
         _say(prediction)
-    for name in unreadable:
-        print(f"{name}: left out, for it cannot be read, or is too large", file=sys.stderr)
-    if not predictions:
-        raise WorkFailed(f"none of {len(tried)} files can be read as an image, {unreadable[0]} the first of them")
+    say_left_out(unreadable, len(tried))
     if given.out is not None:
         write_sheet(given.out, predictions, classifier.about)
         print(given.out)
     write_json(given.json, {**_results(given, classifier, predictions), "unreadable": unreadable})
     return 0
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.exists():
-        raise RecalibError(f"{path}: there is no such file or folder")
-    return image_files(path) if path.is_dir() else [path]
 
 
 def _say(prediction: Prediction) -> None:

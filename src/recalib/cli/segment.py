@@ -1,25 +1,22 @@
-"""``recalib segment``: semantic segmentation."""
+"""``recalib segment``: semantic segmentation, one command a step."""
 
-from recalib.cli.training import Command
+import importlib
+
 from recalib.errors import unknown
-from recalib.segmentation.job import SegmentationJob
-from recalib.segmentation.recipes import RECIPES
 
-EXAMPLE = """Train a segmentation network by a recipe; every field of the recipe is a flag.
-
-  recalib segment train coco-deeplab --data COCO --attention none eca
-  recalib segment train coco-deeplab --data FOLDER --model smp:unet:resnet34 --size 256
-  recalib segment train --config runs/NAME/config.json --resume
-
-Recipes: """
-USAGE = "usage: recalib segment STEP [--help] ...\n\nSemantic segmentation.\n\n  train  a network by a recipe\n"
+STEPS = {
+    "evaluate": "intersection over union of a trained network, class by class",
+    "predict": "label images of pictures, and their classes drawn over them",
+    "train": "train a network by a recipe, into a run folder that can be resumed",
+}
 
 
 def main(argv: list[str]) -> int:
     """Run a step; returns its exit status."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
+        lines = "\n".join(f"  {name:<8}  {what}" for name, what in STEPS.items())
+        print(f"usage: recalib segment STEP [--help] ...\n\nSemantic segmentation.\n\n{lines}\n")
         return 0 if argv else 2
-    if argv[0] != "train":
-        raise unknown("step of segment", argv[0], ("train",))
-    return Command(SegmentationJob, RECIPES, EXAMPLE).main(argv[1:])
+    if argv[0] not in STEPS:
+        raise unknown("step of segment", argv[0], STEPS)
+    return int(importlib.import_module(f"recalib.cli.segment_{argv[0]}").main(argv[1:]))

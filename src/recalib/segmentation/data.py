@@ -71,17 +71,23 @@ def open_pictures(root: Path, split: str) -> Pictures:
             f"labels/{split} and classes.txt"
         )
     classes = tuple(line.strip() for line in names.read_text().splitlines() if line.strip())
+    if not 1 < len(classes) <= IGNORED or len(set(classes)) < len(classes):
+        raise RecalibError(f"{names} names {len(classes)} classes: 2 to {IGNORED} are possible, each named once")
     files = image_files(images)
     missing = [file for file in files if not (labels / f"{file.stem}.png").is_file()]
     if missing:
-        raise RecalibError(f"{labels / f'{missing[0].stem}.png'} is missing: the labels of {missing[0]}")
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise RecalibError(f"{labels / f'{missing[0].stem}.png'} is missing: the labels of {missing[0]}{more}")
 
     def read(place: int) -> Pair | None:
         picture, label = open_picture(files[place]), labels / f"{files[place].stem}.png"
         if picture is None:
             return None
-        with Image.open(label) as opened:
-            numbers = torch.from_numpy(np.array(opened, np.uint8))
+        try:
+            with Image.open(label) as opened:
+                numbers = torch.from_numpy(np.array(opened, np.uint8))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise RecalibError(f"{label} cannot be read: {error}") from None
         if numbers.shape != (picture.height, picture.width):
             raise RecalibError(
                 f"{label} is of another size than {files[place]}, or in colours: give numbers of classes"
@@ -148,7 +154,7 @@ class _Fit(v2.Transform):
         scale = self.size / max(height, width)
         h, w = max(1, round(height * scale)), max(1, round(width * scale))
         pad = v2.Pad([0, 0, self.size - w, self.size - h], fill=self.fill)
-        return pad(*v2.Resize([h, w], antialias=True)(*inputs))
+        return pad(*v2.Resize([h, w], antialias=True)(inputs))
 
 
 def changes(augment: str, size: int) -> v2.Transform:

@@ -33,8 +33,8 @@ class SegmentationJob(Job):
     command: ClassVar[str] = "segment train"
 
     def next_command(self) -> str:
-        """A longer training."""
-        return f"recalib segment train --from {self.folder} --epochs {2 * self.recipe.epochs}"
+        """Its evaluation, class by class."""
+        return f"recalib segment evaluate --checkpoint {self.folder} --data {self.data} --split {self.eval_split}"
 
     def preset_recipe(self) -> SegmentationRecipe | None:
         """The recipe that the job was made from, if any."""

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from recalib.errors import RecalibError
 from recalib.segmentation.data import IGNORED, Batch, Feed, Pictures, changes
+from recalib.segmentation.evaluation import Overlap, overlap
 from recalib.segmentation.networks import build_segmenter, write_segmenter
 from recalib.segmentation.recipes import SegmentationRecipe
 from recalib.training.task import Part, Task
@@ -72,26 +73,15 @@ class Segmentation(Task):
 
     def evaluate(self, network: nn.Module, part: Part, fabric: "Fabric") -> dict[str, float]:
         """Mean IoU over the classes that are there or were seen, and the share of right pixels; from 0 to 1."""
-        from torchmetrics.classification import MulticlassJaccardIndex
-
         feed = self.shown[part]
-        metric = MulticlassJaccardIndex(len(self.classes), average="none", ignore_index=IGNORED).to(fabric.device)
-        was_training, images = network.training, 0
-        network.eval()
-        with torch.inference_mode():
-            for x, labels in feed.in_order(self.recipe.batch):
-                with fabric.autocast():
-                    logits = network(x).float()
-                metric.update(logits.argmax(1), labels)
-                images += int((labels != IGNORED).flatten(1).any(1).sum())
-        network.train(was_training)
-        seen = int(summed(torch.tensor(float(images), device=fabric.device), fabric))
+        own = overlap(
+            network, feed.in_order(self.recipe.batch), len(self.classes), fabric.device, fabric.autocast
+        )  # fmt: skip
+        seen = int(summed(torch.tensor(float(own.images), device=fabric.device), fabric))
         if not seen:
             raise RecalibError(f"{self.pictures[part].source}: none of its images can be read, or none has labels")
-        metric.confmat = confusion = summed(metric.confmat, fabric)
-        there = (confusion.sum(0) + confusion.sum(1)) > 0
-        right = float(confusion.trace() / confusion.sum())
-        return {"miou": float(metric.compute()[there].mean()), "pixel_accuracy": right, "images": seen}
+        own.metric.confmat = summed(own.metric.confmat, fabric)
+        return Overlap(own.metric, seen).figures()
 
     def write(self, network: nn.Module, path: Path, metrics: Mapping[str, Any]) -> None:
         """The network with what it takes to use it."""
