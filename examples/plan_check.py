@@ -73,7 +73,7 @@ def _rate(given: Arguments, world: int) -> float:
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "recalib", "train", "cifar-paper", "--data", str(given.data), "--out", out]
         sizes = ["--model", given.model, "--batch", str(given.batch), "--limit", str(given.limit), "--epochs", "2"]
-        where = ["--accelerator", "cpu", "--devices", str(world), "--name", "run", "--eval-limit", "10"]
+        where = ["--device", "cpu", "--devices", str(world), "--name", "run", "--eval-limit", "10"]
         subprocess.run([*command, *sizes, *where], check=True, stdout=subprocess.DEVNULL)
         rates = [row["images_per_second"] for row in read_metrics(Path(out) / "run") if "images_per_second" in row]
         return float(rates[-1])

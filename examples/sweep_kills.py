@@ -62,7 +62,7 @@ def main() -> None:
 def _worker(given: Arguments, out: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "recalib", "sweep", str(given.space), "--data", str(given.data), "--out", str(out)]
     sizes = ["--trials", str(given.trials), "--limit", str(given.limit), "--epochs", str(given.epochs)]
-    return subprocess.Popen([*command, *sizes, "--accelerator", "cpu", "--join"])
+    return subprocess.Popen([*command, *sizes, "--device", "cpu", "--join"])
 
 
 def _hunted(given: Arguments, out: Path) -> list[dict[str, Any]]:

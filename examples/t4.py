@@ -1,6 +1,6 @@
 """The table of T4 in docs/performance.md from one file of `recalib latency`: overheads and the targets' verdicts.
 
-recalib latency resnet50 resnet18 mobilenetv2_100 --sizes 224 --batches 1 8 --runtimes openvino onnxruntime compile \
+recalib latency resnet50 resnet18 mobilenetv2_100 --size 224 --batch 1 8 --runtime openvino onnxruntime compile \
     --processes 3 --rounds 20 --out results/t4 --resume
 python examples/t4.py results/t4
 """

@@ -70,8 +70,8 @@ def test_a_network_is_exported_and_predicts_without_extras(tmp_path):
         "import recalib\n"
         "model = recalib.cifar_resnet(8, attention='eca')\n"
         "recalib.save_checkpoint(model, 'net.safetensors')\n"
-        "print(main(['predict', 'red.png', '--checkpoint', 'net.safetensors']))\n"
-        "export = ['export', 'net.safetensors', '--to', 'torch-export', '--size', '32', '32', '--out', 'net.pt2']\n"
+        "print(main(['predict', 'red.png', '--weights', 'net.safetensors']))\n"
+        "export = ['export', 'net.safetensors', '--to', 'torch-export', '--size', '32', '--out', 'net.pt2']\n"
         "print(main(export))\n",
         cwd=tmp_path,
     )

@@ -37,7 +37,7 @@ def trained(tmp_path_factory):
 
 def evaluate(run, data, tmp_path, *more):
     out = tmp_path / "out.json"
-    status = main(["evaluate", "--checkpoint", str(run), "--data", str(data), "--workers", "0", "--device", "cpu",
+    status = main(["evaluate", "--weights", str(run), "--data", str(data), "--workers", "0", "--device", "cpu",
                    "--json", str(out), *more])  # fmt: skip
     return json.loads(out.read_text()) if status == 0 else status
 
@@ -55,7 +55,7 @@ def test_evaluation_is_at_the_size_that_was_trained_and_says_so(trained, tmp_pat
     assert "at 40 pixels (from the checkpoint), crop 0.875, bilinear; trained on imagenet" in capsys.readouterr().out
     last = json.loads((trained[0] / "metrics.jsonl").read_text().splitlines()[-1])
     assert result["loss"] == pytest.approx(last["loss"], rel=1e-5)
-    other = evaluate(*trained, tmp_path, "--image-size", "64")
+    other = evaluate(*trained, tmp_path, "--size", "64")
     assert (other["image_size"], other["image_size_from"]) == (64, "the flag")
 
 
@@ -66,7 +66,7 @@ def test_export_and_prediction_are_at_the_size_that_was_trained(trained, tmp_pat
     assert "40x40" in capsys.readouterr().out
     assert evaluate(out, data, tmp_path)["image_size"] == 40
     capsys.readouterr()
-    assert main(["predict", str(data / "val"), "--checkpoint", str(out)]) == 0
+    assert main(["predict", str(data / "val"), "--weights", str(out)]) == 0
     assert "shown at 40x40, 0.875 of the short side, bilinear" in capsys.readouterr().err
 
 
@@ -93,7 +93,7 @@ def test_a_picture_that_cannot_be_read_or_is_huge_is_left_out_and_named(trained,
     Image.new("1", (400, 300)).save(photos / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)  # 400 x 300 is more than twice as much, as 20000 x 12000 is
     out = tmp_path / "p.json"
-    assert main(["predict", str(photos), "--checkpoint", str(folder), "--json", str(out)]) == 0
+    assert main(["predict", str(photos), "--weights", str(folder), "--json", str(out)]) == 0
     said = capsys.readouterr()
     assert "good.png: " in said.out
     for name in ("bad.png", "huge.png"):
@@ -101,7 +101,7 @@ def test_a_picture_that_cannot_be_read_or_is_huge_is_left_out_and_named(trained,
     assert json.loads(out.read_text())["unreadable"] == [str(photos / "bad.png"), str(photos / "huge.png")]
     assert main(["export", str(folder), "--images", str(photos), "--out", str(tmp_path / "n.onnx")]) == 0
     assert "huge.png: left out" in capsys.readouterr().err
-    assert main(["predict", str(photos / "bad.png"), "--checkpoint", str(folder)]) == 1
+    assert main(["predict", str(photos / "bad.png"), "--weights", str(folder)]) == 1
     assert "none of 1 files can be read as an image" in capsys.readouterr().err
 
 

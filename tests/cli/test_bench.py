@@ -34,7 +34,7 @@ def test_the_plan_names_every_target_and_why_one_is_not_measured(capsys):
 
 
 def test_all_of_it_without_a_gpu(capsys, tmp_path):
-    arguments = ["--rounds", "5", "--modules", "se", "timm:se", "--out", str(tmp_path)]
+    arguments = ["--rounds", "5", "--attention", "se", "timm:se", "--out", str(tmp_path)]
     assert main(["bench", *arguments, "--json", str(tmp_path / "all.json")]) == 0
     out = capsys.readouterr().out
     assert "mask_and_reduce" in out
@@ -48,12 +48,12 @@ def test_all_of_it_without_a_gpu(capsys, tmp_path):
 def test_kernels_or_one_target_alone(capsys, tmp_path):
     assert main(["bench", "--kernels", "--rounds", "5", "--out", str(tmp_path)]) == 0
     assert "cifar_resnet8" not in capsys.readouterr().out
-    assert main(["bench", "--targets", "T4a", "--modules", "se", "--rounds", "5", "--out", str(tmp_path)]) == 0
+    assert main(["bench", "--targets", "T4a", "--attention", "se", "--rounds", "5", "--out", str(tmp_path)]) == 0
     assert "mask_and_reduce" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--targets", "T9"], ["--targets", "T4a", "--models", "vgg"], ["--rounds", "1"], ["--rounds", "few"]]
+    "arguments", [["--targets", "T9"], ["--targets", "T4a", "--model", "vgg"], ["--rounds", "1"], ["--rounds", "few"]]
 )
 def test_a_mistake_is_one_line(arguments, capsys):
     assert main(["bench", *arguments]) == 2
@@ -71,7 +71,7 @@ from dataclasses import replace
 bench_kernels.CPU_MAP = (2, 8, 6, 6)
 TARGETS["T4a"] = replace(TARGETS["T4a"], settings=(Setting("cifar_resnet8", "eager", 1, "fp32", 32),))
 TARGETS["T4b"] = replace(TARGETS["T4b"], settings=())
-sys.exit(main(["bench", "--rounds", "5", "--modules", "se", "timm:eca", "--out", sys.argv[1]]))
+sys.exit(main(["bench", "--rounds", "5", "--attention", "se", "timm:eca", "--out", sys.argv[1]]))
 """
 ABSENT = ["tyro", "rich", "scipy", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "jinja2", "altair",
           "pandas", "vl_convert", "lightning", "lightning_fabric", "torchmetrics", "pytest", "hypothesis"]  # fmt: skip

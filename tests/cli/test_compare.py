@@ -11,7 +11,7 @@ import pytest
 
 from recalib import cli
 
-ARGUMENTS = ["compare", "cifar_resnet8", "--modules", "se", "--size", "32", "--runtimes", "eager", "--rounds", "5"]
+ARGUMENTS = ["compare", "cifar_resnet8", "--attention", "se", "--size", "32", "--runtime", "eager", "--rounds", "5"]
 TWO_GROUPS = [*ARGUMENTS[:2], "cifar_resnet56", *ARGUMENTS[2:]]  # the second takes long enough to be stopped in it
 
 
@@ -75,7 +75,7 @@ def test_json_holds_machine_and_cells(finished):
 
 def test_the_page_names_the_command_that_made_it(finished):
     page = (finished[0] / "out" / "report.html").read_text()
-    assert "recalib compare cifar_resnet8 --modules se --size 32" in page
+    assert "recalib compare cifar_resnet8 --attention se --size 32" in page
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -114,8 +114,8 @@ def test_a_killed_run_continues_where_it_was(tmp_path):
     ("wrong", "message"),
     [
         (["resnet5"], "recalib: unknown model 'resnet5'; did you mean"),
-        (["resnet18", "--modules", "sse"], "recalib: unknown attention 'sse'; did you mean scse or se or sge"),
-        (["resnet18", "--runtimes", "onnx"], "recalib: unknown runtime 'onnx'; did you mean onnxruntime"),
+        (["resnet18", "--attention", "sse"], "recalib: unknown attention 'sse'; did you mean scse or se or sge"),
+        (["resnet18", "--runtime", "onnx"], "recalib: unknown runtime 'onnx'; did you mean onnxruntime"),
         (["resnet18", "--weights", "nowhere.pth"], "recalib: "),
     ],
 )

@@ -131,4 +131,4 @@ def test_help_has_an_example(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["convert", "--help"])
     assert caught.value.code == 0
-    assert "Example: recalib convert" in capsys.readouterr().out
+    assert "recalib convert eca" in capsys.readouterr().out

@@ -49,7 +49,7 @@ def test_the_json_holds_raw_counts_for_the_network_and_each_module(tmp_path):
 
 
 def test_the_parts_are_shown_on_request(capsys):
-    main(["cost", "resnet20", "--attention", "srm", "--modules"])
+    main(["cost", "resnet20", "--attention", "srm", "--parts"])
     out = capsys.readouterr().out
     assert "layer3 " in out
     assert "layer3.2.attention" in out
@@ -75,7 +75,7 @@ def test_binary_units_and_the_papers_convention(capsys):
         (["resnt50"], 2, "'resnt50'; did you mean resnet50"),
         (["resnet20", "--attention", "ecca"], 2, "'ecca'; did you mean eca"),
         (["resnet20", "--attention", "se", "--kernel-size", "3"], 2, "'kernel_size'"),
-        (["resnet20", "--size", "0"], 2, "(1, 3, 0, 0)"),
+        (["resnet20", "--size", "0"], 2, "size '0'"),
         (["resnet20", "--attention", "gct", "--convention", "klomp"], 2, "GCT"),
         (["vit_tiny_patch16_224", "--size", "100"], 1, "(1, 3, 100, 100)"),
     ],
@@ -97,11 +97,11 @@ def test_help_has_an_example(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["cost", "--help"])
     assert caught.value.code == 0
-    assert "Example: recalib cost resnet50 --attention eca se --modules" in capsys.readouterr().out
+    assert "recalib cost resnet50 --attention eca se --parts" in capsys.readouterr().out
 
 
 def test_a_detector_is_counted_part_by_part(tmp_path, capsys):
-    arguments = ["cost", "fasterrcnn_resnet18_fpn", "--size", "96", "160", "--attention", "eca"]
+    arguments = ["cost", "fasterrcnn_resnet18_fpn", "--size", "96x160", "--attention", "eca"]
     assert main([*arguments, "--json", str(tmp_path / "cost.json")]) == 0
     cells = json.loads((tmp_path / "cost.json").read_text())["cells"]
     assert [cell["size"] for cell in cells] == [[96, 160]] * 2
@@ -115,5 +115,5 @@ def test_a_detector_is_counted_part_by_part(tmp_path, capsys):
 
 
 def test_three_sides_are_no_size(capsys):
-    assert main(["cost", "resnet18", "--size", "1", "2", "3"]) == 2
-    assert "give one side, or height and width" in capsys.readouterr().err
+    assert main(["cost", "resnet18", "--size", "1x2x3"]) == 2
+    assert "pixels such as 224, or height x width such as 320x192" in capsys.readouterr().err

@@ -217,7 +217,7 @@ def test_evaluate_of_a_detector_and_of_its_results_agree(data, checkpoint, tmp_p
         content["annotations"][3]["bbox"] = [1, 2, 3]
     (root / "val2017" / "2.jpg").write_bytes(b"broken")
     out = ("--out", tmp_path / "results", "--json", tmp_path / "out.json")
-    assert detect("evaluate", "--checkpoint", checkpoint, "--data", root, "--workers", 0, "--device", "cpu", *out) == 0
+    assert detect("evaluate", "--weights", checkpoint, "--data", root, "--workers", 0, "--device", "cpu", *out) == 0
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["images"] == found["segm"]["images"] == 3
     assert found["left_out"] == {"no box": 1}
@@ -237,7 +237,7 @@ def test_evaluate_of_a_detector_and_of_its_results_agree(data, checkpoint, tmp_p
 
 def test_evaluate_asks_for_one_of_its_two_uses(tmp_path, capsys):
     assert detect("evaluate", "--predictions", tmp_path) == 2
-    assert "give either --predictions and --annotations, or --checkpoint and --data" in capsys.readouterr().err
+    assert "give either --predictions and --annotations, or --weights and --data" in capsys.readouterr().err
 
 
 def test_predict_draws_pictures_and_writes_what_it_saw(data, checkpoint, tmp_path):
@@ -245,7 +245,7 @@ def test_predict_draws_pictures_and_writes_what_it_saw(data, checkpoint, tmp_pat
     twin = tmp_path / "1.jpg"
     twin.write_bytes((root / "val2017" / "1.jpg").read_bytes())
     out = tmp_path / "pictures"
-    arguments = ("--checkpoint", checkpoint, "--out", out, "--score", 0.0, "--device", "cpu")
+    arguments = ("--weights", checkpoint, "--out", out, "--score", 0.0, "--device", "cpu")
     assert detect("predict", root / "val2017", twin, *arguments) == 0
     found = json.loads((out / "predictions.json").read_text())
     assert [each["picture"] for each in found] == ["1-0.png", "2.png", "3.png", "4.png", "1-4.png"]
@@ -265,7 +265,7 @@ def test_predict_draws_pictures_and_writes_what_it_saw(data, checkpoint, tmp_pat
 )
 def test_predict_needs_images(data, checkpoint, tmp_path, capsys, monkeypatch, images, message):
     monkeypatch.chdir(tmp_path)
-    assert detect("predict", *images, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu") == 2
+    assert detect("predict", *images, "--weights", checkpoint, "--out", tmp_path / "out", "--device", "cpu") == 2
     assert message in capsys.readouterr().err
 
 
@@ -273,7 +273,7 @@ def test_predict_names_what_cannot_be_read_or_is_huge_and_goes_on(data, checkpoi
     root, _ = data
     huge, torn = tmp_path / "huge.png", root / "instances_val2017.json"
     Image.new("1", (20000, 12000)).save(huge)
-    words = ("--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu")
+    words = ("--weights", checkpoint, "--out", tmp_path / "out", "--device", "cpu")
     assert detect("predict", huge, torn, root / "val2017" / "1.jpg", *words) == 0
     said = capsys.readouterr().err
     assert f"{huge}: left out, for it cannot be read, or is too large" in said
@@ -288,7 +288,7 @@ def test_predict_animates_what_a_run_watched(tmp_path, capsys):
     (tmp_path / "run" / "watch").mkdir(parents=True)
     for epoch, shade in enumerate((0, 100, 200)):
         Image.new("RGB", (64, 48), (shade, 0, 0)).save(tmp_path / "run" / "watch" / f"epoch_{epoch:04}.png")
-    words = ["--checkpoint", str(tmp_path / "run"), "--watch-training", "--out", str(tmp_path / "pictures")]
+    words = ["--weights", str(tmp_path / "run"), "--watch-training", "--out", str(tmp_path / "pictures")]
     assert main(["detect", "predict", *words]) == 0
     with Image.open(tmp_path / "pictures" / "training.gif") as animated:
         assert (animated.n_frames, animated.size) == (3, (64, 48))

@@ -55,7 +55,7 @@ def test_two_processes_train_together(tmp_path):
         pytest.skip("RECALIB_DATA names no folder with bdd_mini")
     flags = {
         "data": Path(root) / "bdd_mini" / "labels.json", "model": "fasterrcnn_resnet18_fpn", "epochs": 1, "limit": 4,
-        "batch": 2, "min-size": 64, "max-size": 128, "devices": 2, "accelerator": "cpu", "workers": 0,
+        "batch": 2, "min-size": 64, "max-size": 128, "devices": 2, "device": "cpu", "workers": 0,
         "out": tmp_path, "name": "two", "json": tmp_path / "out.json",
     }  # fmt: skip
     words = [str(word) for key, value in flags.items() for word in (f"--{key}", value)]

@@ -6,7 +6,7 @@ import pytest
 
 from recalib.cli import main
 
-SMALL = ["--sizes", "64x96", "--rounds", "5", "--threads", "1"]
+SMALL = ["--size", "64x96", "--rounds", "5", "--threads", "1"]
 
 
 def test_a_detector_is_timed_part_by_part_beside_the_plain_one(tmp_path, capsys):
@@ -16,7 +16,7 @@ def test_a_detector_is_timed_part_by_part_beside_the_plain_one(tmp_path, capsys)
             [
                 "latency",
                 "retinanet_resnet18_fpn",
-                "--modules",
+                "--attention",
                 "eca",
                 *SMALL,
                 "--json",
@@ -48,11 +48,11 @@ def test_a_detector_is_timed_part_by_part_beside_the_plain_one(tmp_path, capsys)
     [
         (["maskrcnn_resnet19_fpn"], "unknown detector 'maskrcnn_resnet19_fpn'; did you mean maskrcnn_resnet18_fpn"),
         (["maskrcnn_resnet18_fpn", "resnet18"], "unknown detector 'resnet18'"),
-        (["maskrcnn_resnet18_fpn", "--modules", "eac"], "unknown attention 'eac'"),
-        (["maskrcnn_resnet18_fpn", "--runtimes", "openvino"], "unknown option '--runtimes'"),
+        (["maskrcnn_resnet18_fpn", "--attention", "eac"], "unknown attention 'eac'"),
+        (["maskrcnn_resnet18_fpn", "--runtime", "openvino"], "unknown option '--runtime'"),
         (["maskrcnn_resnet18_fpn", "--rounds", "2"], "rounds=2: at least 5"),
-        (["maskrcnn_resnet18_fpn", "--batches", "0"], "batches=0: at least 1"),
-        (["maskrcnn_resnet18_fpn", "--sizes", "12y3"], "size '12y3'"),
+        (["maskrcnn_resnet18_fpn", "--batch", "0"], "batches=0: at least 1"),
+        (["maskrcnn_resnet18_fpn", "--size", "12y3"], "size '12y3'"),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_measured(words, message, capsys):

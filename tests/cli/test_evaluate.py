@@ -29,7 +29,7 @@ def evaluate(*arguments):
 
 def test_network_attention_and_normalisation_are_told_by_the_checkpoint(checkpoint, cifar, tmp_path, capsys):
     out = tmp_path / "out.json"
-    assert evaluate("--checkpoint", checkpoint, "--data", cifar, "--limit", 200, "--json", out) == 0
+    assert evaluate("--weights", checkpoint, "--data", cifar, "--limit", 200, "--json", out) == 0
     result = json.loads(out.read_text())
     assert (result["architecture"], result["attention"]) == ("cifar_resnet8", "eca")
     assert (result["normalization"], result["normalization_from"]) == ("tensorflow", "the checkpoint")
@@ -41,11 +41,9 @@ def test_network_attention_and_normalisation_are_told_by_the_checkpoint(checkpoi
 def test_a_run_is_evaluated_by_the_weights_it_ended_with(cifar, tmp_path):
     train = ["train", "cifar-paper", "--model", "cifar_resnet8", "--attention", "srm", "--epochs", "1",
              "--limit", "200", "--data", str(cifar), "--out", str(tmp_path), "--name", "run",
-             "--accelerator", "cpu"]  # fmt: skip
+             "--device", "cpu"]  # fmt: skip
     assert main([*train, "--json", str(tmp_path / "train.json")]) == 0
-    assert (
-        evaluate("--checkpoint", tmp_path / "run", "--data", cifar, "--limit", 200, "--json", tmp_path / "e.json") == 0
-    )
+    assert evaluate("--weights", tmp_path / "run", "--data", cifar, "--limit", 200, "--json", tmp_path / "e.json") == 0
     trained, seen = (json.loads((tmp_path / name).read_text()) for name in ("train.json", "e.json"))
     assert seen["attention"] == "srm"
     assert seen["normalization"] == "cifar"
@@ -55,7 +53,7 @@ def test_a_run_is_evaluated_by_the_weights_it_ended_with(cifar, tmp_path):
 
 def test_two_checkpoints_are_compared_image_by_image(checkpoint, cifar, tmp_path, capsys):
     out = tmp_path / "out.json"
-    arguments = ["--checkpoint", checkpoint, "--against", checkpoint, "--data", cifar, "--limit", 100, "--json", out]
+    arguments = ["--weights", checkpoint, "--against", checkpoint, "--data", cifar, "--limit", 100, "--json", out]
     assert evaluate(*arguments) == 0
     result = json.loads(out.read_text())
     assert result["mcnemar"] == {"only_first": 0, "only_second": 0, "p": 1.0}
@@ -64,14 +62,14 @@ def test_two_checkpoints_are_compared_image_by_image(checkpoint, cifar, tmp_path
 
 def test_wrong_numbers_of_classes_are_said(cifar, tmp_path, capsys):
     save_checkpoint(models.create_model("cifar_resnet8", num_classes=7), tmp_path / "b.safetensors")
-    assert evaluate("--checkpoint", tmp_path / "b.safetensors", "--data", cifar) == 2
+    assert evaluate("--weights", tmp_path / "b.safetensors", "--data", cifar) == 2
     assert "b.safetensors tells 7 classes apart, the data has 10" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_named(checkpoint, tmp_path, capsys):
-    assert evaluate("--checkpoint", tmp_path / "no.pth", "--data", tmp_path) == 2
+    assert evaluate("--weights", tmp_path / "no.pth", "--data", tmp_path) == 2
     assert "no.pth" in capsys.readouterr().err
-    assert evaluate("--checkpoint", checkpoint, "--data", tmp_path) == 2
+    assert evaluate("--weights", checkpoint, "--data", tmp_path) == 2
     assert "holds no data set" in capsys.readouterr().err
 
 
@@ -102,7 +100,7 @@ def real_test_images(tmp_path_factory):
 
 def test_a_part_of_the_real_test_set_gives_an_accuracy_near_the_published(real_test_images, tmp_path):
     out, file = tmp_path / "out.json", Path(DATA or "") / "weights" / "cifar10_resnet/resnet20-12fca82f.th"
-    assert evaluate("--checkpoint", file, "--data", real_test_images, "--limit", 1500, "--json", out) == 0
+    assert evaluate("--weights", file, "--data", real_test_images, "--limit", 1500, "--json", out) == 0
     low, high = json.loads(out.read_text())["top1_interval"]
     assert low < 91.73 < high
 
@@ -111,5 +109,5 @@ def test_a_part_of_the_real_test_set_gives_an_accuracy_near_the_published(real_t
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_networks_have_their_published_accuracy(name, real_test_images, tmp_path):
     out = tmp_path / "out.json"
-    assert evaluate("--checkpoint", Path(DATA or "") / "weights" / name, "--data", real_test_images, "--json", out) == 0
+    assert evaluate("--weights", Path(DATA or "") / "weights" / name, "--data", real_test_images, "--json", out) == 0
     assert json.loads(out.read_text())["top1"] == pytest.approx(PUBLISHED[name], abs=0.1)

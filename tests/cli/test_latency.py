@@ -11,8 +11,8 @@ from pathlib import Path
 
 from recalib.cli import main
 
-ARGUMENTS = ["latency", "cifar_resnet8", "--modules", "se", "--sizes", "32", "--runtimes", "eager"]
-ARGUMENTS += ["--batches", "2", "--rounds", "5", "--threads", "1"]
+ARGUMENTS = ["latency", "cifar_resnet8", "--attention", "se", "--size", "32", "--runtime", "eager"]
+ARGUMENTS += ["--batch", "2", "--rounds", "5", "--threads", "1"]
 
 
 def recalib(*arguments):
@@ -81,7 +81,7 @@ def test_a_killed_grid_continues_without_losing_a_cell_or_measuring_one_twice(tm
 
 
 def test_a_killed_process_costs_one_cell_which_is_not_called_out_of_memory(tmp_path):
-    arguments = ["latency", "cifar_resnet8", "--modules", "se", "--runtimes", "eager", "--sizes", "32", "--rounds", "5"]
+    arguments = ["latency", "cifar_resnet8", "--attention", "se", "--runtime", "eager", "--size", "32", "--rounds", "5"]
     process = recalib(*arguments, "--threads", "1", "--out", tmp_path, "--json", tmp_path / "cells.json")
     end = time.monotonic() + 200
     while not (children := [child for child in children_of(process) if "spawn_main" in command_of(child)]):

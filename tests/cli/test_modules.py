@@ -80,4 +80,4 @@ def test_help_has_an_example(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["modules", "--help"])
     assert caught.value.code == 0
-    assert "Example: recalib modules --channels 512" in capsys.readouterr().out
+    assert "recalib modules --channels 512" in capsys.readouterr().out

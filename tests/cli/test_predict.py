@@ -35,7 +35,7 @@ def test_an_exported_file_predicts_what_its_checkpoint_does(checkpoint, photos, 
     for source in (checkpoint, file):
         out = tmp_path / "p.json"
         sheet = tmp_path / "sheet.png"
-        assert main(["predict", str(photos), "--checkpoint", str(source), "--json", str(out), "--out", str(sheet)]) == 0
+        assert main(["predict", str(photos), "--weights", str(source), "--json", str(out), "--out", str(sheet)]) == 0
         results.append(json.loads(out.read_text())["images"])
     for ours, exported in zip(*results, strict=True):
         assert [t["name"] for t in ours["top"]] == [t["name"] for t in exported["top"]]
@@ -53,7 +53,7 @@ def test_evaluation_of_an_exported_file_is_that_of_its_checkpoint(checkpoint, ci
     for source in (checkpoint, file):
         out = tmp_path / "e.json"
         flags = ["--data", str(cifar), "--limit", "200", "--json", str(out)]
-        assert main(["evaluate", "--checkpoint", str(source), *flags]) == 0
+        assert main(["evaluate", "--weights", str(source), *flags]) == 0
         results.append(json.loads(out.read_text()))
     assert results[0]["top1"] == results[1]["top1"]
     assert results[0]["loss"] == pytest.approx(results[1]["loss"], 1e-5)
@@ -69,16 +69,16 @@ def test_files_go_into_folders_that_are_made(checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "said", "code"),
     [
-        (["predict", "nowhere.png", "--checkpoint", "CHECKPOINT"], "nowhere.png", 2),
+        (["predict", "nowhere.png", "--weights", "CHECKPOINT"], "nowhere.png", 2),
         (["export", "CHECKPOINT", "--out", "net.xml"], "ends in .onnx", 2),
         (["export", "CHECKPOINT", "--to", "tensorrt"], "trtexec", 2),
         (["export", "CHECKPOINT", "--tolerance", "0", "--out", "OUT.onnx"], "differs", 1),
         (["export", "CHECKPOINT", "--tolerance", "nan"], "--tolerance nan", 2),
         (["export", "missing.pth"], "missing.pth is no file", 2),
-        (["predict", "PHOTOS", "--checkpoint", "missing.onnx"], "missing.onnx: there is no such file", 2),
-        (["predict", "PHOTOS", "--checkpoint", "torn.xml"], "torn.xml is no OpenVINO model", 2),
-        (["predict", "PHOTOS", "--checkpoint", "torn.pt2"], "torn.pt2 is no archive", 2),
-        (["predict", "PHOTOS", "--checkpoint", "torn.onnx", "--model", "resnet18"], "torn.onnx holds its network", 2),
+        (["predict", "PHOTOS", "--weights", "missing.onnx"], "missing.onnx: there is no such file", 2),
+        (["predict", "PHOTOS", "--weights", "torn.xml"], "torn.xml is no OpenVINO model", 2),
+        (["predict", "PHOTOS", "--weights", "torn.pt2"], "torn.pt2 is no archive", 2),
+        (["predict", "PHOTOS", "--weights", "torn.onnx", "--model", "resnet18"], "torn.onnx holds its network", 2),
     ],
 )
 def test_mistakes_are_one_line(argv, said, code, checkpoint, photos, tmp_path, capfd):

@@ -21,12 +21,12 @@ def known(tmp_path):
     file = tmp_path / "known.json"
     cells = [cell("baseline", 10.0), cell("eca", 10.4), cell("se", 12.0), cell("eca", 1.0, size=224)]
     file.write_text(json.dumps({"machine": {}, "cells": cells}))
-    return ["--results", str(file), "--resolution", "64", "--batch", "2", "--runtime", "eager"]
+    return ["--results", str(file), "--size", "64", "--batch", "2", "--runtime", "eager"]
 
 
 def test_it_recommends_from_known_results_of_the_setting_and_measures_nothing(known, tmp_path, capsys):
     out = tmp_path / "chosen.json"
-    arguments = ["resnet50", *known, "--modules", "eca", "se", "--latency", "11ms"]
+    arguments = ["resnet50", *known, "--attention", "eca", "se", "--latency", "11ms"]
     assert cli.main(["recommend", *arguments, "--out", str(tmp_path / "none"), "--json", str(out)]) == 0
     assert capsys.readouterr().out.startswith("- Use resnet50 with eca: 10.40 ms [10.40, 10.40]")
     chosen = json.loads(out.read_text())
@@ -36,7 +36,7 @@ def test_it_recommends_from_known_results_of_the_setting_and_measures_nothing(kn
 
 
 def test_a_budget_that_nothing_meets_is_work_that_failed(known, capsys):
-    assert cli.main(["recommend", "resnet50", *known, "--modules", "eca", "--latency", "1ms"]) == 1
+    assert cli.main(["recommend", "resnet50", *known, "--attention", "eca", "--latency", "1ms"]) == 1
     assert "the fastest is plain resnet50" in capsys.readouterr().err
 
 
@@ -46,13 +46,13 @@ def test_a_limit_that_is_none_is_a_bad_argument(capsys):
 
 
 def test_an_unknown_module_is_refused_before_anything_is_measured(tmp_path, capsys):
-    assert cli.main(["recommend", "resnet18", "--modules", "ecca", "--out", str(tmp_path / "none")]) == 2
+    assert cli.main(["recommend", "resnet18", "--attention", "ecca", "--out", str(tmp_path / "none")]) == 2
     assert "unknown attention 'ecca'" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
 def test_what_is_missing_is_measured(tmp_path, capsys):
-    arguments = ["mobilenet", "--modules", "se", "--resolution", "32", "--runtime", "eager", "--out", str(tmp_path)]
+    arguments = ["mobilenet", "--attention", "se", "--size", "32", "--runtime", "eager", "--out", str(tmp_path)]
     assert cli.main(["recommend", *arguments, "--memory", "1GB"]) == 0
     assert "Use plain mobilenetv2_100" in capsys.readouterr().out
     assert (tmp_path / "mobilenetv2_100.jsonl").exists()

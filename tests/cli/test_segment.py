@@ -44,7 +44,7 @@ def checkpoint(tmp_path_factory):
 
 
 def test_evaluation_tells_the_overlap_of_every_class_as_counted_by_hand(data, checkpoint, tmp_path, capsys):
-    words = ["--checkpoint", str(checkpoint), "--data", str(data), "--workers", "0", "--device", "cpu"]
+    words = ["--weights", str(checkpoint), "--data", str(data), "--workers", "0", "--device", "cpu"]
     assert main(["segment", "evaluate", *words, "--json", str(tmp_path / "out.json")]) == 0
     said, found = capsys.readouterr().out, json.loads((tmp_path / "out.json").read_text())
     network, _, side = load_segmenter(checkpoint)
@@ -70,7 +70,7 @@ def test_prediction_writes_label_images_that_can_be_trained_on(data, checkpoint,
     Image.new("1", (20000, 12000)).save(huge)
     (tmp_path / "photos" / "torn.jpg").write_bytes(b"no image")
     out = tmp_path / "out"
-    words = ["--checkpoint", str(checkpoint), "--out", str(out), "--device", "cpu"]
+    words = ["--weights", str(checkpoint), "--out", str(out), "--device", "cpu"]
     assert main(["segment", "predict", str(data / "images"), str(tmp_path / "photos"), *words]) == 0
     said = capsys.readouterr().err
     assert f"{huge}: left out, for it cannot be read, or is too large" in said
@@ -112,7 +112,7 @@ def test_classes_that_differ_are_named(data, checkpoint, tmp_path, capsys):
     for part in ("images", "labels"):
         (tmp_path / "data" / part).symlink_to(data / part)
     (tmp_path / "data" / "classes.txt").write_text("nothing\ndisc\n")
-    words = ["--checkpoint", str(checkpoint), "--data", str(tmp_path / "data"), "--device", "cpu"]
+    words = ["--weights", str(checkpoint), "--data", str(tmp_path / "data"), "--device", "cpu"]
     assert main(["segment", "evaluate", *words]) == 2
     assert "data/val differ in their classes: disc, square" in capsys.readouterr().err
 
@@ -121,11 +121,11 @@ def test_classes_that_differ_are_named(data, checkpoint, tmp_path, capsys):
     ("argv", "message"),
     [
         (["segment", "evalute"], "unknown step of segment 'evalute'; did you mean evaluate"),
-        (["segment", "predict", "--checkpoint", "CHECKPOINT"], "which images?"),
-        (["segment", "predict", "nowhere.png", "--checkpoint", "CHECKPOINT"], "nowhere.png: there is no such file"),
-        (["segment", "evaluate", "--checkpoint", "nowhere", "--data", "DATA"], "nowhere"),
-        (["segment", "evaluate", "--checkpoint", "CHECKPOINT", "--data", "DATA", "--split", "test"], "images/test"),
-        (["segment", "evaluate", "--checkpoint", "CIFAR", "--data", "DATA"], "holds no network that recalib segment"),
+        (["segment", "predict", "--weights", "CHECKPOINT"], "which images?"),
+        (["segment", "predict", "nowhere.png", "--weights", "CHECKPOINT"], "nowhere.png: there is no such file"),
+        (["segment", "evaluate", "--weights", "nowhere", "--data", "DATA"], "nowhere"),
+        (["segment", "evaluate", "--weights", "CHECKPOINT", "--data", "DATA", "--split", "test"], "images/test"),
+        (["segment", "evaluate", "--weights", "CIFAR", "--data", "DATA"], "holds no network that recalib segment"),
     ],
 )
 def test_mistakes_are_one_line(argv, message, data, checkpoint, tmp_path, capsys, monkeypatch):

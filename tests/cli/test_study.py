@@ -14,7 +14,7 @@ def test_a_study_trains_measures_and_draws(cifar, tmp_path, capsys, monkeypatch)
     out = tmp_path / "study"
     flags = ["--data", str(cifar), "--model", "cifar_resnet8", "--attention", "eca", "--deeper", "cifar_resnet14",
              "--seeds", "1", "--epochs", "1", "--limit", "40", "--batch", "20", "--rounds", "2", "--out", str(out),
-             "--accelerator", "cpu"]  # fmt: skip
+             "--device", "cpu"]  # fmt: skip
     assert main(["study", "cifar-quick", *flags]) == 0
     assert "cifar_resnet8 eca" in capsys.readouterr().out
     found = json.loads((out / "study.json").read_text())

@@ -23,7 +23,7 @@ def command(cifar, tmp_path):
     file = tmp_path / "space.yaml"
     file.write_text(FILE)
     return ["sweep", str(file), "--data", str(cifar), "--out", str(tmp_path / "sweep"), "--limit", "60",
-            "--epochs", "1", "--holdout", "0.2", "--accelerator", "cpu"]  # fmt: skip
+            "--epochs", "1", "--holdout", "0.2", "--device", "cpu"]  # fmt: skip
 
 
 def test_a_sweep_is_run_told_and_drawn(command, tmp_path, capsys):
@@ -56,7 +56,7 @@ def test_workers_on_one_machine_share_the_trials(command, tmp_path):
         (["--trials", "0"], "--trials 0: should be above 0"),
         (["--holdout", "0"], "--holdout 0: trials are compared on training images set aside"),
         (["--recipe", "cifar-papper"], "unknown recipe 'cifar-papper'; did you mean cifar-paper"),
-        (["--target", "tensorflow"], "unknown runtime 'tensorflow'"),
+        (["--runtime", "tensorflow"], "unknown runtime 'tensorflow'"),
         (["--data", "/nowhere"], "/nowhere"),
     ],
 )

@@ -15,7 +15,7 @@ from recalib.cli import main
 from recalib.runs import read_metrics
 from recalib.training import repeat
 
-TINY = ["--model", "cifar_resnet8", "--epochs", "2", "--batch", "20", "--limit", "100", "--accelerator", "cpu"]
+TINY = ["--model", "cifar_resnet8", "--epochs", "2", "--batch", "20", "--limit", "100", "--device", "cpu"]
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_sigterm_ends_with_0_and_the_line_it_prints_goes_on(command, tmp_path):
 def test_a_mistake_is_one_line_and_exit_status_2(argv, message, cifar, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv = [str(cifar) if word == "DATA" else word for word in argv]
-    assert main([*argv, "--limit", "10", "--accelerator", "cpu"] if "DATA" in str(argv) else argv) == 2
+    assert main([*argv, "--limit", "10", "--device", "cpu"] if "DATA" in str(argv) else argv) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -42,7 +42,7 @@ def variants(job: ClassificationJob, modules: Sequence[str], starts: Sequence[st
     if job.recipe.weights is None:
         raise RecalibError("which network? Give --weights FILE, a checkpoint or a run")
     if not modules or not starts:
-        raise RecalibError("what should be inserted? Name one of --modules and of --starts at least")
+        raise RecalibError("what should be inserted? Name one of --attention and of --starts at least")
     jobs = []
     for module in modules:
         once = module == BASELINE or identity_anyway(module)

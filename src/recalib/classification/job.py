@@ -34,7 +34,7 @@ class ClassificationJob(Job):
 
     def next_command(self) -> str:
         """Its evaluation, with intervals."""
-        return f"recalib evaluate --checkpoint {self.folder} --data {self.data}"
+        return f"recalib evaluate --weights {self.folder} --data {self.data}"
 
     def preset_recipe(self) -> ClassificationRecipe | None:
         """The recipe that the job was made from, if any."""

@@ -14,6 +14,7 @@ COMMANDS = {
     "bench": "bandwidth of every pass, and overheads of whole networks against the targets",
     "check": "what is wrong with a data set, before anything is trained on it",
     "compare": "measure every module on a network and recommend one, with a report page",
+    "completion": "completion of commands, options and names for bash, zsh or fish",
     "convert": "checkpoints of other projects as ours, or as a detector's backbone",
     "cost": "parameters, MACs, FLOPs and bytes moved of a network, in total and per module",
     "detect": "object detection and instance segmentation: check, train, evaluate, predict",

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import torch
 
 from recalib.cli.json_file import write_json
+from recalib.cli.spelling import modern
 from recalib.errors import RecalibError, unknown
 from recalib.measure.cells import BASELINE, Cell
 from recalib.measure.kernels import Kernel, kernels_to_file
@@ -30,7 +31,7 @@ _EXAMPLES = """\
 examples:
   recalib bench --list                                   what would be measured, and how long it takes
   recalib bench --kernels                                bandwidth of every pass against a copy
-  recalib bench --targets T4a --models resnet50 --batches 1 --resume
+  recalib bench --targets T4a --model resnet50 --batch 1 --resume
   recalib bench --gpu-day --stages A --minutes 4 --out results/gpu
   python -m recalib bench                                all of it, from a source tree: PYTHONPATH=src
 """
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
     """Run `recalib bench`; returns the exit status."""
     started = time.monotonic()
     parser = _parser()
-    args, others = parser.parse_known_args(argv)
+    args, others = parser.parse_known_args(modern(argv, "bench"))
     if others:
         raise unknown("option", others[0], [name for action in parser._actions for name in action.option_strings])
     if args.rounds is not None and args.rounds < FEWEST_FOR_AN_INTERVAL:
@@ -50,10 +51,10 @@ def main(argv: list[str]) -> int:
     if args.gpu_day:
         return _gpu_day(args, started)
     only_kernels = args.kernels and not (args.targets or args.networks)
-    targets = [] if only_kernels else chosen(args.targets, args.models, args.runtimes, args.batches)
+    targets = [] if only_kernels else chosen(args.targets, args.model, args.runtime, args.batch)
     device, how = best_device(), How(rounds=args.rounds, threads=args.threads)
     here = [setting for target in targets if not not_here(target, device) for setting in target.settings]
-    _plan(targets, args.modules, how)
+    _plan(targets, args.attention, how)
     if args.list:
         return 0
     typed = shlex.join(["recalib", "bench", *map(without_place, argv)])
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
         print(_kernel_table(kernels))
     if here:
         found = run(
-            bench(list(dict.fromkeys(here)), args.modules, how), args.out / "networks.jsonl", command=typed,
+            bench(list(dict.fromkeys(here)), args.attention, how), args.out / "networks.jsonl", command=typed,
             resume=args.resume, overwrite=args.overwrite, progress=_progress,
             stored=lambda cells: print("\n" + _network_table(cells), flush=True),
         )  # fmt: skip
@@ -92,26 +93,26 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add("--kernels", action="store_true", help="the passes over the activation")
-    add("--networks", action="store_true", help="whole networks, all targets")
+    add, switch = parser.add_argument, argparse.BooleanOptionalAction
+    add("--kernels", action=switch, default=False, help="the passes over the activation")
+    add("--networks", action=switch, default=False, help="whole networks, all targets")
     add("--targets", nargs="+", default=[], metavar="T", help=f"of {', '.join(TARGETS)}; T4 is both its parts")
-    add("--models", nargs="+", default=[], metavar="NAME", help="only these networks of the targets")
-    add("--runtimes", nargs="+", default=[], metavar="NAME", help="only these runtimes of the targets")
-    add("--batches", nargs="+", default=[], type=int, metavar="N", help="only these batch sizes of the targets")
-    add("--modules", nargs="+", default=list(MODULES), metavar="NAME", help="attention modules (default: %(default)s)")
+    add("--model", nargs="+", default=[], metavar="NAME", help="only these networks of the targets")
+    add("--runtime", nargs="+", default=[], metavar="NAME", help="only these runtimes of the targets")
+    add("--batch", nargs="+", default=[], type=int, metavar="N", help="only these batch sizes of the targets")
+    add("--attention", nargs="+", default=list(MODULES), metavar="NAME", help=f"by default {' '.join(MODULES)}")
     add("--rounds", type=int, help="samples a cell; by default 10 to 100, as fit into a time budget")
     add("--threads", type=int, help="CPU threads; by default PyTorch's choice")
     add("--out", type=Path, default=Path("recalib-bench"), help="folder for the raw samples (default: %(default)s)")
-    add("--resume", action="store_true", help="keep what an earlier run in OUT has finished")
+    add("--resume", action=switch, default=False, help="keep what an earlier run in OUT has finished")
     day = parser.add_argument_group("a rented GPU", "stages within a time, each a process of its own")
-    day.add_argument("--gpu-day", action="store_true", help="T1 to T3, T5, T6 and the kernels in eleven minutes")
+    day.add_argument("--gpu-day", action=switch, default=False, help="T1 to T3, T5, T6 and kernels in eleven minutes")
     day.add_argument("--minutes", type=float, default=15, metavar="M", help="for everything (default: %(default)s)")
     day.add_argument("--stages", nargs="+", default=[], metavar="S", help="by name, or A or B; --list shows them")
-    day.add_argument("--rehearse", action="store_true", help="tiny sizes, on whatever machine this is")
-    add("--overwrite", action="store_true", help="forget what is in OUT")
+    day.add_argument("--rehearse", action=switch, default=False, help="tiny sizes, on whatever machine this is")
+    add("--overwrite", action=switch, default=False, help="forget what is in OUT")
     add("--json", type=Path, metavar="FILE", help="results of this run as one JSON object")
-    add("--list", action="store_true", help="say what would be measured, and stop")
+    add("--list", action=switch, default=False, help="say what would be measured, and stop")
     return parser
 
 

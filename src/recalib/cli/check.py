@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from rich.console import Console
 from rich.progress import track
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from recalib.cli import detect_check
 from recalib.cli.arguments import parse
@@ -29,7 +29,8 @@ class Arguments:
     share; label images that are missing, of another size, or with unknown classes; of detection data what
     `recalib detect check` lists.
 
-    Example: recalib check DATA --strict --json problems.json
+    Examples:
+      recalib check DATA --strict --json problems.json
     """
 
     data: Annotated[Positional[Path], arg(metavar="DATA")]
@@ -42,7 +43,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    args = parse(Arguments, argv, "recalib check", config=(FlagCreatePairsOff,))
+    args = parse(Arguments, argv, "recalib check")
     if not args.data.exists():
         raise RecalibError(f"{args.data}: there is no such file or folder")
     if args.data.is_file() or find_coco(args.data) or find_bdd(args.data):

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from rich.console import Console
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from recalib.choose.advice import advise
 from recalib.choose.verdict import verdicts
-from recalib.cli.arguments import parse
+from recalib.cli.arguments import ImageSize, parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import measured, print_notes, seconds_of
 from recalib.measure.run import Measured
-from recalib.measure.schedule import MODULES, RUNTIMES, WITHIN, check_numbers, comparison
+from recalib.measure.schedule import MODULES, RUNTIMES, WITHIN, comparison
 from recalib.measure.session import How
 from recalib.report import accuracy_table, require_drawing, terminal_table, write_page
 from recalib.runs.folder import weights_of
@@ -28,20 +28,23 @@ class Arguments:
 
     Writes OUT/compare.jsonl (every raw sample) and OUT/report.html (one page that needs no network).
 
-    Example: recalib compare resnet18 resnet50 --modules eca se --runtimes eager compile --resume
+    Examples:
+      recalib compare
+      recalib compare resnet18 resnet50 --attention eca se --runtime eager compile
+      recalib compare --resume
     """
 
     models: Annotated[Positional[tuple[str, ...]], arg(name="model", metavar="[MODEL ...]")] = ("resnet50",)
     """Networks: timm's names, torchvision:NAME, cifar_resnetN, hf-hub:OWNER/NAME, yolo11n.yaml, package.module:factory.
     Of one that gives several tensors, the first is what counts."""
-    modules: Annotated[tuple[str, ...], arg(aliases=("--attention",))] = MODULES
+    attention: tuple[str, ...] = MODULES
     """Attention modules (recalib modules lists them; timm:NAME for timm's layers, package.module:Class for your own).
     The plain network always runs."""
-    size: int = 224
-    """Side of the images in pixels."""
+    size: ImageSize = 224
+    """Side of the images in pixels, or height and width."""
     batch: int = 1
     """Images in one forward pass."""
-    runtimes: tuple[str, ...] = RUNTIMES
+    runtime: tuple[str, ...] = RUNTIMES
     """Names, such as eager, compile, onnxruntime, openvino; docs/latency.md has them all."""
     precision: str = "fp32"
     """fp32, tf32, bf16, fp16 or int8."""
@@ -76,16 +79,15 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run `recalib compare`; returns the exit status."""
-    args = parse(Arguments, argv, "recalib compare", config=(FlagCreatePairsOff,))
+    args = parse(Arguments, argv, "recalib compare")
     require_drawing()
     names = ("protocol", "threads", "rounds", "calibration", "data", "images")
     how = How(
         **{name: getattr(args, name) for name in names}, weights=args.weights and weights_of(args.weights),
         within=None if args.rounds else args.within,
     )  # fmt: skip
-    check_numbers(size=(args.size, 1))
     schedule = comparison(
-        args.models, args.modules, args.runtimes, size=args.size, batch=args.batch, precision=args.precision, how=how,
+        args.models, args.attention, args.runtime, size=args.size, batch=args.batch, precision=args.precision, how=how,
         seconds=None if args.rounds else seconds_of(args.minutes) - PAGE_S,
     )  # fmt: skip
     found = measured(

@@ -24,7 +24,8 @@ class Arguments:
     The format, the network and its attention are recognised; nothing in the file is executed. docs/checkpoints.md
     lists the formats.
 
-    Example: recalib convert eca_resnet50_k3557.pth.tar eca_resnet50.safetensors
+    Examples:
+      recalib convert eca_resnet50_k3557.pth.tar eca_resnet50.safetensors
     """
 
     source: Annotated[Positional[Path], arg(metavar="SRC")]

@@ -9,20 +9,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
-from recalib.cli.arguments import parse
+from recalib.cli.arguments import ImageSize, parse
 from recalib.cli.json_file import write_json
 from recalib.cost.count import Cost, Counts, cost
 from recalib.cost.detectors import FixedWork, is_detector
 from recalib.cost.units import binary, si
-from recalib.errors import RecalibError
 from recalib.measure.cells import BASELINE
+from recalib.measure.sizes import Size, sides
 from recalib.models import CifarResNet, create_model
 from recalib.surgery import insert_
 
 COCO_CLASSES = 81  # with the background
-Size = tuple[int, ...]  # one side, or height and width
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,16 @@ class Arguments:
 
     Nothing is run or downloaded; docs/cost.md says what each number means.
 
-    Example: recalib cost resnet50 --attention eca se --modules
+    Examples:
+      recalib cost resnet50 --attention eca se --parts
+      recalib cost fasterrcnn_resnet50_fpn --size 800x1280
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """a timm network, torchvision:NAME, a CIFAR ResNet such as resnet20 or cifar_resnet56_bottleneck, or a detector
     such as fasterrcnn_resnet50_fpn (with COCO's 81 classes and 1000 proposals; its parts are shown)"""
-    size: tuple[int, ...] = ()
-    """side of the images in pixels, or height and width; by default 224, 32 for the CIFAR ResNets, 800 1280 for
+    size: ImageSize | None = None
+    """side of the images in pixels, or height and width; by default 224, 32 for the CIFAR ResNets, 800x1280 for
     detectors, and 512 for an SSD"""
     batch: int = 1
     """images in a batch"""
@@ -46,7 +47,7 @@ class Arguments:
     """modules to insert, one network for each; `recalib modules` lists them"""
     kernel_size: str | None = None
     """of eca: 3, adaptive, or a digit for each stage such as 3557"""
-    modules: bool = False
+    parts: bool = False
     """also the cost of each part of the network and of each attention module"""
     convention: Literal["standard", "klomp"] = "standard"
     """what counts as a FLOP: klomp as in Table 2 of Klomp et al. 2023"""
@@ -58,33 +59,31 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    args = parse(Arguments, argv, "recalib cost", config=(FlagCreatePairsOff,))
+    args = parse(Arguments, argv, "recalib cost")
     costs = dict(_costs(args))
     write_json(args.json, {"cells": [_cell(args, module, size, found) for module, (size, found) in costs.items()]})
     console, text = Console(), binary if args.binary else si
     console.print(_totals(args, costs, text))
-    for module, (_, found) in costs.items() if args.modules or is_detector(args.model) else ():
-        console.print(_parts(f"{args.model}, {module}", found, text, args.modules))
+    for module, (_, found) in costs.items() if args.parts or is_detector(args.model) else ():
+        console.print(_parts(f"{args.model}, {module}", found, text, args.parts))
     return 0
 
 
 def _costs(args: Arguments) -> Iterator[tuple[str, tuple[Size, Cost]]]:
-    if len(args.size) > 2:
-        raise RecalibError(f"--size {' '.join(map(str, args.size))}: give one side, or height and width")
     options: dict[str, Any] = {} if args.kernel_size is None else {"kernel_size": args.kernel_size}
     for module in dict.fromkeys((BASELINE, *args.attention)):
         network, usual = (
             _detector(args, module, options) if is_detector(args.model) else _network(args, module, options)
         )
         size = args.size or usual
-        yield module, (size, cost(network, (args.batch, 3, size[0], size[-1]), convention=args.convention))
+        yield module, (size, cost(network, (args.batch, 3, *sides(size)), convention=args.convention))
 
 
 def _network(args: Arguments, module: str, options: dict[str, Any]) -> tuple[nn.Module, Size]:
     network = create_model(args.model)
     if module != BASELINE:
         insert_(network, module, **options)
-    return network, (32,) if isinstance(network, CifarResNet) else (224,)
+    return network, 32 if isinstance(network, CifarResNet) else 224
 
 
 def _detector(args: Arguments, module: str, options: dict[str, Any]) -> tuple[nn.Module, Size]:
@@ -93,18 +92,19 @@ def _detector(args: Arguments, module: str, options: dict[str, Any]) -> tuple[nn
     attention = None if module == BASELINE else module
     detector = build_detector(args.model, num_classes=COCO_CLASSES, attention=attention, options=options)
     side = detector_spec(args.model).side
-    return FixedWork(detector), (side,) if side else (800, 1280)
+    return FixedWork(detector), side or (800, 1280)
 
 
 def _cell(args: Arguments, module: str, size: Size, found: Cost) -> dict[str, object]:
-    side = size[0] if len(size) == 1 else list(size)
+    side = size if isinstance(size, int) else list(size)
     what = {"model": args.model, "module": module, "size": side, "batch": args.batch, "convention": args.convention}
     return {**what, **asdict(found)}
 
 
 def _totals(args: Arguments, costs: dict[str, tuple[Size, Cost]], text: Callable[[int], str]) -> Table:
     size, plain = costs[BASELINE]
-    table = _table(f"{args.model}, {args.batch} x 3 x {size[0]} x {size[-1]}", "module")
+    height, width = sides(size)
+    table = _table(f"{args.model}, {args.batch} x 3 x {height} x {width}", "module")
     for module, (_, found) in costs.items():
         table.add_row(module, *map(text, _values(found)))
         if module != BASELINE:

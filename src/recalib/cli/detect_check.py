@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from rich.console import Console
 from rich.progress import track
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
@@ -24,7 +24,8 @@ class Arguments:
     Missing and broken images, boxes that are empty, inverted, not finite or outside of their image, masks that are
     none, unknown categories and images, duplicate ids. Training leaves these out, or with --strict refuses them.
 
-    Example: recalib detect check DATA --split train --json problems.json
+    Examples:
+      recalib detect check DATA --split train --json problems.json
     """
 
     data: Annotated[Positional[Path], arg(metavar="DATA")]
@@ -39,7 +40,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    args = parse(Arguments, argv, "recalib detect check", config=(FlagCreatePairsOff,))
+    args = parse(Arguments, argv, "recalib detect check")
     found = [_check(read_annotations(file)) for file in label_files(args.data, args.split)]
     write_json(args.json, {"label_files": found, "sound": not any(each["problems"] for each in found)})
     return int(args.strict and any(each["problems"] for each in found))

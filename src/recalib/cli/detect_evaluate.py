@@ -8,7 +8,6 @@ from typing import Any, Literal
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import FlagCreatePairsOff
 
 from recalib.cli.arguments import parse
 from recalib.cli.detect_check import SHOWN
@@ -31,15 +30,16 @@ from recalib.runs import environment
 class Arguments:
     """COCO's average precision and recall, in total, per class and per domain.
 
-    Of a result file: recalib detect evaluate --predictions RESULT.json --annotations INSTANCES.json --json OUT.json
-    Of a detector: recalib detect evaluate --checkpoint runs/A --data DATA --split val --out RESULTS
+    Examples:
+      recalib detect evaluate --predictions RESULT.json --annotations INSTANCES.json
+      recalib detect evaluate --weights runs/A --data DATA --split val --out RESULTS
     """
 
     predictions: Path | None = None
     """detections in COCO's result format"""
     annotations: Path | None = None
     """the objects there are: COCO's instances, or BDD100K's labels"""
-    checkpoint: Path | None = None
+    weights: Path | None = None
     """a run of recalib detect train, or its weights"""
     data: Path | None = None
     """folder of the data set, or one of its label files"""
@@ -65,13 +65,13 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    args = parse(Arguments, argv, "recalib detect evaluate", config=(FlagCreatePairsOff,))
-    if args.predictions and args.annotations and not (args.checkpoint or args.data):
+    args = parse(Arguments, argv, "recalib detect evaluate")
+    if args.predictions and args.annotations and not (args.weights or args.data):
         found = _of_file(args, args.predictions, args.annotations)
-    elif args.checkpoint and args.data and not (args.predictions or args.annotations):
-        found = _of_detector(args, args.checkpoint, args.data)
+    elif args.weights and args.data and not (args.predictions or args.annotations):
+        found = _of_detector(args, args.weights, args.data)
     else:
-        raise RecalibError("give either --predictions and --annotations, or --checkpoint and --data")
+        raise RecalibError("give either --predictions and --annotations, or --weights and --data")
     _say(found)
     write_json(args.json, {**found, "environment": environment()})
     return 0

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from recalib.cli.arguments import parse
 from recalib.cli.device import device_of
@@ -26,14 +26,17 @@ from recalib.errors import RecalibError
 class Arguments:
     """Draw what a detector sees into pictures.
 
-    Example: recalib detect predict street.jpg photos --checkpoint runs/A --out pictures
-    A training: recalib detect train ... --watch street.jpg, then
-    recalib detect predict --checkpoint runs/A --watch-training --out pictures
+    Examples:
+      recalib detect predict street.jpg photos --weights runs/A --out pictures
+
+    A training that watched an image, as a film:
+      recalib detect train coco-1x --data COCO --watch street.jpg
+      recalib detect predict --weights runs/A --watch-training --out pictures
     """
 
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGES")] = ()
     """files, or folders of them"""
-    checkpoint: Path = tyro.MISSING
+    weights: Path = tyro.MISSING
     """a run of recalib detect train, or its weights"""
     out: Path = Path("predictions")
     """folder for the pictures and predictions.json"""
@@ -49,12 +52,12 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    args = parse(Arguments, argv, "recalib detect predict", config=(FlagCreatePairsOff,))
+    args = parse(Arguments, argv, "recalib detect predict")
     if not args.images and not args.watch_training:
         raise RecalibError("which images? Name files or folders, or give --watch-training")
     if args.watch_training:
         args.out.mkdir(parents=True, exist_ok=True)
-        count = animation(args.checkpoint, args.out / "training.gif")
+        count = animation(args.weights, args.out / "training.gif")
         print(f"{args.out / 'training.gif'}: {count} epochs")
     if args.images:
         _predict(args)
@@ -63,7 +66,7 @@ def main(argv: list[str]) -> int:
 
 def _predict(args: Arguments) -> None:
     files = files_in(args.images)
-    model, classes = load_detector(args.checkpoint)
+    model, classes = load_detector(args.weights)
     model.to(device_of(args.device))
     args.out.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)

@@ -6,9 +6,11 @@ from recalib.detection.recipes import RECIPES
 
 EXAMPLE = """Train a detector by a recipe; every field of the recipe is a flag.
 
-  recalib detect train coco-1x --data COCO --weights eca_resnet50.safetensors --attention eca
+Examples:
+  recalib detect train coco-1x --data COCO --attention eca
   recalib detect train coco-1x --data COCO --attention none eca --seeds 3
-  recalib detect train scratchdet-bdd --data BDD --train-domain timeofday=daytime --eval-domain timeofday=night
+  recalib detect train scratchdet-bdd --data BDD \\
+    --train-domain timeofday=daytime --eval-domain timeofday=night
   recalib detect train --config runs/NAME/config.json --resume
   recalib detect train --from runs/NAME --epochs 24
 

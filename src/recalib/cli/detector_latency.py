@@ -8,17 +8,17 @@ from typing import Annotated
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from recalib.choose.advice import overhead_text
-from recalib.cli.arguments import parse
+from recalib.cli.arguments import ImageSize, parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import announced, measured, print_notes
 from recalib.measure.cells import Cell
 from recalib.measure.detectors import detectors
 from recalib.measure.schedule import MODULES
 from recalib.measure.session import How
-from recalib.measure.sizes import parse_size, sides
+from recalib.measure.sizes import sides
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,17 @@ class Arguments:
 
     Weights are random; every image gets as many proposals (1000) and masks (100) as `recalib cost` counts.
 
-    Example: recalib latency fasterrcnn_resnet50_fpn --modules eca se --sizes 800x1280 --json latency.json
+    Examples:
+      recalib latency fasterrcnn_resnet50_fpn --attention eca se --size 800x1280
     """
 
     models: Annotated[Positional[tuple[str, ...]], arg(name="model", metavar="MODEL [MODEL ...]")]
     """Detectors: fasterrcnn_resnetD_fpn, maskrcnn_resnetD_fpn, retinanet_resnetD_fpn, ssd512_resnet34."""
-    modules: tuple[str, ...] = MODULES
+    attention: tuple[str, ...] = MODULES
     """Attention modules; the plain detector always runs."""
-    sizes: tuple[str, ...] = ("800x1280",)
+    size: tuple[ImageSize, ...] = ((800, 1280),)
     """HEIGHTxWIDTH of the images, or the side of square ones; an SSD resizes them to 512."""
-    batches: tuple[int, ...] = (1,)
+    batch: tuple[int, ...] = (1,)
     """Images in one forward pass."""
     rounds: int = 10
     """Samples of each detector and process."""
@@ -57,9 +58,9 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    args = parse(Arguments, argv, "recalib latency", config=(FlagCreatePairsOff,))
+    args = parse(Arguments, argv, "recalib latency")
     schedule = detectors(
-        args.models, args.modules, [parse_size(size) for size in args.sizes], args.batches,
+        args.models, args.attention, args.size, args.batch,
         how=How(threads=args.threads, rounds=args.rounds), processes=args.processes,
     )  # fmt: skip
     found = measured(

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
 
 from recalib.classification.evaluation import Evaluation, evaluate
 from recalib.classification.scores import mcnemar
@@ -13,8 +15,9 @@ from recalib.runs import environment
 
 EXAMPLE = """Evaluate a checkpoint, ours or another project's, or a run.
 
-  recalib evaluate --checkpoint resnet20-12fca82f.th --data DIR --json OUT.json
-  recalib evaluate --checkpoint runs/A --against runs/B --data DIR"""
+Examples:
+  recalib evaluate --weights resnet20.th --data DIR --json OUT.json
+  recalib evaluate --weights runs/A --against runs/B --data DIR"""
 
 
 @dataclass(frozen=True)
@@ -22,26 +25,26 @@ class Arguments:
     """Flags of the command.
 
     Attributes:
-        checkpoint: a file in a format that is known here, one of recalib export, or a run's folder.
+        weights: a file in a format that is known here, one of recalib export, or a run's folder.
         data: folder with cifar-10-batches-bin or -py, cifar-100-binary or -python, or ImageNet's val.
         against: another checkpoint or run, compared image by image (McNemar's test).
         model: the network, where the checkpoint does not tell it.
         normalization: of the input (cifar, imagenet, tensorflow), instead of what the checkpoint tells.
         dataset: by default what the folder holds.
-        image_size: side of ImageNet's images, instead of what the checkpoint tells.
+        size: side of ImageNet's images, instead of what the checkpoint tells.
         limit: evaluate on so many images only.
         workers: processes that read images.
         device: such as cpu or cuda; by default the best this machine has.
         json: write the results here.
     """
 
-    checkpoint: Path
+    weights: Path
     data: Path = Path("data")
     against: Path | None = None
     model: str | None = None
     normalization: str | None = None
     dataset: Literal["cifar10", "cifar100", "imagenet"] | None = None
-    image_size: int | None = None
+    size: Annotated[int | None, arg(metavar="SIDE")] = None
     limit: int | None = None
     workers: int = 4
     device: str | None = None
@@ -51,7 +54,7 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Run the command."""
     given = parse(Arguments, argv, "recalib evaluate", description=EXAMPLE)
-    first = _evaluate(given, given.checkpoint)
+    first = _evaluate(given, given.weights)
     result = first.results()
     _say(result)
     if given.against is not None:
@@ -67,7 +70,7 @@ def main(argv: list[str]) -> int:
 def _evaluate(given: Arguments, checkpoint: Path) -> Evaluation:
     return evaluate(
         checkpoint, given.data, model=given.model, normalization=given.normalization, dataset=given.dataset,
-        image_size=given.image_size, limit=given.limit, workers=given.workers,
+        image_size=given.size, limit=given.limit, workers=given.workers,
         device=device_of(given.device),
     )  # fmt: skip
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rich.console import Console
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
-from recalib.cli.arguments import parse
+from recalib.cli.arguments import ImageSize, parse
 from recalib.cli.json_file import write_json
 from recalib.data.pictures import image_files, open_picture
 from recalib.deploy.about import About
@@ -18,6 +18,7 @@ from recalib.deploy.classifier import open_classifier
 from recalib.deploy.classifier_file import TOLERANCE, Export, export_classifier
 from recalib.deploy.formats import find_format
 from recalib.errors import RecalibError, WorkFailed
+from recalib.measure.sizes import sides
 from recalib.runs.folder import weights_of
 
 MOST_IMAGES = {"fp32": 32, "int8": 256}  # of a folder, spread evenly; half of the latter calibrate
@@ -29,7 +30,10 @@ class Arguments:
 
     Labels and preprocessing go into the file's metadata: recalib predict and recalib evaluate need nothing else.
 
-    Example: recalib export runs/A --to onnx --dynamic --images photos --out a.onnx
+    Examples:
+      recalib export resnet50 --attention eca --to onnx
+      recalib export runs/A --to onnx --dynamic --images photos --out a.onnx
+      recalib export runs/A --to openvino --precision int8 --images photos
     """
 
     source: Annotated[Positional[str], arg(metavar="CHECKPOINT_OR_MODEL")]
@@ -44,8 +48,8 @@ class Arguments:
     """Download and load the published weights of a named model, such as timm:resnet50.a1_in1k."""
     model: str | None = None
     """The network of a checkpoint that does not tell it."""
-    size: tuple[int, int] | None = None
-    """H and W of the images; by default those the network was made for."""
+    size: ImageSize | None = None
+    """Side of the images, or height and width; by default those the network was made for."""
     batch: int = 1
     """Images in one forward pass."""
     dynamic: bool = False
@@ -64,13 +68,13 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    given = parse(Arguments, argv, "recalib export", config=(FlagCreatePairsOff,))
+    given = parse(Arguments, argv, "recalib export")
     if not 0 <= given.tolerance < float("inf"):
         raise RecalibError(f"--tolerance {given.tolerance}: a share such as {TOLERANCE:g}")
     form = find_format(given.to)
     form.require()
-    if given.batch < 1 or (given.size and min(given.size) < 1):
-        raise RecalibError(f"batch {given.batch}, size {given.size}: at least 1")
+    if given.batch < 1:
+        raise RecalibError(f"--batch {given.batch}: at least 1")
     if given.opset is not None and given.to == "torch-export":
         raise RecalibError("--opset belongs to onnx and openvino")
     source = Path(given.source)
@@ -79,7 +83,7 @@ def main(argv: list[str]) -> int:
         raise RecalibError(f"--out {out}: a file for {form.name} ends in {form.suffix}")
     classifier = open_classifier(
         weights_of(source) if source.is_dir() else given.source,
-        model=given.model, attention=given.attention, size=given.size,
+        model=given.model, attention=given.attention, size=given.size and sides(given.size),
         pretrained=given.pretrained,
     )  # fmt: skip
     about = replace(classifier.about, batch=given.batch, dynamic=given.dynamic)

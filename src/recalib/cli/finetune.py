@@ -6,17 +6,25 @@ from typing import Annotated, Literal
 
 import tyro
 
-from recalib.classification import ClassificationJob, recipe, run
+from recalib.classification import RECIPES, ClassificationJob, recipe, run
 from recalib.classification.finetune import as_json, markdown, table, variants
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
+from recalib.cli.spelling import modern
+from recalib.cli.training import NONE, PLAIN, modules_in, recipe_in
+from recalib.measure.cells import BASELINE
 from recalib.runs import environment
 from recalib.training.repeat import run_jobs, with_seeds
 
 EXAMPLE = """Put attention into a trained network, evaluate it as it is ("Initialized"), and fine-tune it.
 
-  recalib finetune --weights resnet20-12fca82f.th --data DIR --modules baseline ab eca se
-  recalib finetune finetune-long --weights runs/NAME --data DIR --modules srm --starts identity --seeds 3"""
+Examples:
+  recalib finetune --weights resnet20.th --data DIR --attention none ab eca se
+  recalib finetune finetune-long --weights runs/NAME --data DIR --attention srm
+
+The recipe is finetune-short where none is named."""
+
+MODULES = (NONE, "ab", "eca", "se", "srm", "multi_se", "gct")
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,6 @@ class Arguments:
 
     Attributes:
         job: recipe, data and folder.
-        modules: attention modules to compare, and baseline.
         starts: how modules start: with their own initial weights, as the identity, or each in turn.
         resume: go on with the runs that were begun.
         seeds: fine-tune with so many seeds, counted from the recipe's.
@@ -34,7 +41,6 @@ class Arguments:
     """
 
     job: Annotated[ClassificationJob, tyro.conf.arg(name="")]
-    modules: tuple[str, ...] = ("baseline", "ab", "eca", "se", "srm", "multi_se", "gct")
     starts: tuple[Literal["default", "identity"], ...] = ("default", "identity")
     resume: bool = False
     seeds: int = 1
@@ -44,17 +50,19 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    named = bool(argv) and not argv[0].startswith("-")
-    preset = argv[0] if named else "finetune-short"
+    preset, words = recipe_in(modern(argv, "finetune"), ClassificationJob, RECIPES)
+    modules, words = modules_in(words, RECIPES)
+    preset = preset or "finetune-short"
     given = parse(
         Arguments,
-        argv[named:],
+        words,
         "recalib finetune [RECIPE]",
         description=EXAMPLE,
         default=Arguments(ClassificationJob(recipe=recipe(preset), preset=preset)),
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    jobs = variants(given.job, given.modules, given.starts)
+    names = [BASELINE if module in PLAIN else module for module in modules or MODULES]
+    jobs = variants(given.job, names, given.starts)
     if given.seeds > 1:
         seeded = with_seeds([job.resolved() for job in jobs], given.seeds)
         run_jobs(seeded, given.jobs, resume=given.resume)

@@ -2,16 +2,15 @@
 
 import sys
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from recalib.choose.advice import advise
 from recalib.choose.verdict import verdicts
-from recalib.cli.arguments import parse
+from recalib.cli.arguments import ImageSize, parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import announced, measured, print_notes, seconds_of
 from recalib.cost.detectors import is_detector
@@ -19,7 +18,6 @@ from recalib.errors import RecalibError
 from recalib.measure.run import Measured
 from recalib.measure.schedule import MODULES, grid
 from recalib.measure.session import How
-from recalib.measure.sizes import parse_size
 from recalib.measure.statistics import FEWEST_PROCESSES
 from recalib.measure.store import read_results
 from recalib.report import accuracy_table, require_drawing, terminal_table, write_page
@@ -39,21 +37,24 @@ class Arguments:
 
     Says how long it may take before it starts. Killed at any moment, --resume loses no cell and repeats none.
 
-    Example: recalib latency resnet18 --modules eca se --sizes 224 320x192 --batches 1 8 --runtimes eager openvino
+    Examples:
+      recalib latency resnet18 --attention eca se --size 224 320x192 --batch 1 8
+      recalib latency resnet50 --runtime eager openvino --precision fp32 int8
+      recalib latency fasterrcnn_resnet50_fpn --attention eca --size 800x1280
     """
 
     models: Annotated[Positional[tuple[str, ...]], arg(name="model", metavar="MODEL [MODEL ...]")]
     """Networks: timm's names, torchvision:NAME, cifar_resnetN; or detectors such as fasterrcnn_resnet50_fpn, which are
     timed part by part and have flags of their own: recalib latency fasterrcnn_resnet50_fpn --help."""
-    modules: Annotated[tuple[str, ...], arg(aliases=("--attention",))] = MODULES
+    attention: tuple[str, ...] = MODULES
     """Attention modules; the plain network always runs."""
-    sizes: tuple[str, ...] = ("224",)
-    """Sides of the images in pixels, or HEIGHTxWIDTH."""
-    batches: tuple[int, ...] = (1,)
+    size: tuple[ImageSize, ...] = (224,)
+    """Sides of the images in pixels, or height and width."""
+    batch: tuple[int, ...] = (1,)
     """Images in one forward pass."""
-    precisions: tuple[str, ...] = ("fp32",)
+    precision: tuple[str, ...] = ("fp32",)
     """fp32, tf32 (NVIDIA GPUs), bf16, fp16, int8 (post-training quantisation)."""
-    runtimes: tuple[str, ...] = ("eager", "onnxruntime", "openvino")
+    runtime: tuple[str, ...] = ("eager", "onnxruntime", "openvino")
     """Names, or all; what is not installed or has no device is recorded as unsupported, with what mends it."""
     protocol: str = "clean"
     """clean: median, buffers in place, no autograd. paper: minimum of 100, autograd on, copies included."""
@@ -91,17 +92,17 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run `recalib latency`; returns the exit status."""
-    if any(map(is_detector, takewhile(lambda word: not word.startswith("-"), argv))):
+    if any(map(is_detector, argv)):
         from recalib.cli import detector_latency
 
         return detector_latency.main(argv)
-    args = parse(Arguments, argv, "recalib latency", config=(FlagCreatePairsOff,))
+    args = parse(Arguments, argv, "recalib latency")
     if not args.models:
         raise RecalibError("which networks? Name some, such as resnet18")
     names = ("protocol", "threads", "rounds", "within", "calibration", "data", "images")
     schedule = grid(
-        args.models, args.modules, tuple(map(parse_size, args.sizes)), args.batches, args.precisions,
-        tuple(RUNTIMES) if args.runtimes == ("all",) else args.runtimes, deeper=args.deeper, processes=args.processes,
+        args.models, args.attention, args.size, args.batch, args.precision,
+        tuple(RUNTIMES) if args.runtime == ("all",) else args.runtime, deeper=args.deeper, processes=args.processes,
         how=How(**{name: getattr(args, name) for name in names}, weights=args.weights and weights_of(args.weights)),
     )  # fmt: skip
     require_drawing()

@@ -28,7 +28,8 @@ CHOSEN_BY: dict[type[Described], dict[str, Any]] = {  # options that choose a fo
 class Arguments:
     """List the channel attention modules: formula, parameters, what they read of a map, and where they come from.
 
-    Example: recalib modules --channels 512
+    Examples:
+      recalib modules --channels 512
     """
 
     channels: int = 256

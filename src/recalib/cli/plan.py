@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from recalib.classification import recipe
 from recalib.classification.network import build_network
@@ -31,7 +31,9 @@ class Arguments:
 
     Begin with the rate of one device: that of a run here, of your own measurement, or an estimate by a data sheet.
 
-    Example: recalib plan imagenet-klomp --gpus 8 --device h200 --data-rate 2GB/s --rate 2400
+    Examples:
+      recalib plan imagenet-klomp --gpus 8 --device h200 --data-rate 2GB/s
+      recalib plan imagenet-klomp --gpus 64 --rate 2400 --price 2.5
     """
 
     recipe: Annotated[Positional[str], arg(metavar="RECIPE")]
@@ -66,7 +68,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    given = parse(Arguments, argv, "recalib plan", config=(FlagCreatePairsOff,))
+    given = parse(Arguments, argv, "recalib plan")
     made = _plan(given)
     results = made.results()
     _show(made, results)

@@ -7,13 +7,14 @@ from typing import Annotated
 
 from rich.console import Console
 from rich.progress import track
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
-from recalib.cli.arguments import parse
+from recalib.cli.arguments import ImageSize, parse
 from recalib.cli.json_file import write_json
 from recalib.cli.pictures import files_in, say_left_out
 from recalib.deploy.classifier import Classifier, Prediction, classify, open_classifier
 from recalib.errors import RecalibError
+from recalib.measure.sizes import sides
 from recalib.report.sheet import write_sheet
 from recalib.runs.folder import weights_of
 
@@ -22,17 +23,18 @@ from recalib.runs.folder import weights_of
 class Arguments:
     """Classify images with a checkpoint, a run, or a file of recalib export.
 
-    Example: recalib predict photos/ --checkpoint mobilenet.onnx --out sheet.png
+    Examples:
+      recalib predict photos/ --weights mobilenet.onnx --out sheet.png
     """
 
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGES")]
     """Images, and folders of images."""
-    checkpoint: Path
+    weights: Path
     """A checkpoint of ours or another project's, a run's folder, or an exported .onnx, .xml or .pt2."""
     model: str | None = None
     """The network of a checkpoint that does not tell it."""
-    size: tuple[int, int] | None = None
-    """H and W to classify at; by default those the network was made for."""
+    size: ImageSize | None = None
+    """Side, or height and width, to classify at; by default those the network was made for."""
     out: Path | None = None
     """Draw a sheet of the pictures with their classes here (.png)."""
     json: Path | None = None
@@ -41,11 +43,11 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    given = parse(Arguments, argv, "recalib predict", config=(FlagCreatePairsOff,))
+    given = parse(Arguments, argv, "recalib predict")
     files = files_in(given.images)
     if not files:
         raise RecalibError("which images? Name files or folders")
-    classifier = open_classifier(weights_of(given.checkpoint), model=given.model, size=given.size)
+    classifier = open_classifier(weights_of(given.weights), model=given.model, size=given.size and sides(given.size))
     terminal = Console(stderr=True)
     shown = track(
         classify(classifier, files), "classifying", len(files), console=terminal, transient=True,
@@ -78,4 +80,4 @@ def _results(given: Arguments, classifier: Classifier, predictions: list[Predict
     ]
     about = classifier.about
     told = {"model": about.model, "attention": about.attention, "size": about.size}
-    return {"checkpoint": str(given.checkpoint), "format": classifier.form, **told, "images": rows}
+    return {"checkpoint": str(given.weights), "format": classifier.form, **told, "images": rows}

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from rich.console import Console
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from recalib.choose.budget import Budget, quantity
 from recalib.choose.recommend import Candidate, Recommendation, Wish, recommendation
-from recalib.cli.arguments import parse
+from recalib.cli.arguments import ImageSize, parse
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import measured
 from recalib.measure.run import Measured
@@ -24,7 +24,9 @@ class Arguments:
 
     What --results holds for this setting is not measured again; the rest is, into OUT, where the next call finds it.
 
-    Example: recalib recommend resnet --latency 40ms --runtime openvino
+    Examples:
+      recalib recommend resnet --latency 40ms --runtime openvino
+      recalib recommend resnet18 resnet50 --throughput 60 --batch 8 --size 320
     """
 
     models: Annotated[Positional[tuple[str, ...]], arg(name="model", metavar="[FAMILY_OR_MODEL ...]")] = ("resnet",)
@@ -37,15 +39,15 @@ class Arguments:
     """most bytes of weights and of the largest layer's maps, such as 200MB"""
     params: str | None = None
     """most parameters, such as 25M"""
-    resolution: int = 224
-    """side of the images in pixels"""
+    size: ImageSize = 224
+    """side of the images in pixels, or height and width"""
     batch: int = 1
     """images in one forward pass"""
     runtime: str = "openvino"
     """eager, compile, onnxruntime, openvino"""
     precision: str = "fp32"
     """fp32, bf16, fp16 or int8"""
-    modules: tuple[str, ...] = MODULES
+    attention: tuple[str, ...] = MODULES
     """attention modules to consider; the plain network always is"""
     weights: Path | None = None
     """checkpoint for the one network; random weights by default, which take the same time"""
@@ -67,13 +69,13 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    args = parse(Arguments, argv, "recalib recommend", config=(FlagCreatePairsOff,))
+    args = parse(Arguments, argv, "recalib recommend")
     limits = {name: getattr(args, name) for name in ("latency", "throughput", "memory", "params")}
     budget = Budget(**{name: text and quantity(name, text) for name, text in limits.items()})
     names = ("rounds", "weights", "data", "calibration")
     how = How(**{name: getattr(args, name) for name in names}, within=None if args.rounds else WITHIN)
     wish = Wish(
-        args.models, args.modules, budget, size=args.resolution, batch=args.batch, runtime=args.runtime,
+        args.models, args.attention, budget, size=args.size, batch=args.batch, runtime=args.runtime,
         precision=args.precision, how=how, runs=args.runs, results=args.results,
     )  # fmt: skip
 
@@ -88,7 +90,7 @@ def main(argv: list[str]) -> int:
 
 
 def _as_json(chosen: Recommendation, args: Arguments, budget: Budget) -> dict[str, Any]:
-    setting = {name: getattr(args, name) for name in ("resolution", "batch", "runtime", "precision")}
+    setting = {"resolution": args.size} | {name: getattr(args, name) for name in ("batch", "runtime", "precision")}
     return {
         "budget": asdict(budget),
         "setting": setting,

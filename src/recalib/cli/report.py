@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from recalib.choose.advice import advise
 from recalib.cli.arguments import parse
@@ -31,12 +31,16 @@ STUDY = "study.json"  # and recalib study
 class Arguments:
     """Draw what was measured, or tabulate what was trained.
 
-    From files of recalib compare, latency or bench: the page, or one figure of the paper (2, 3, 4, 5, 6 or table2).
-    From the folder of a study: its table and sentences, and as *.html the page.
-    From the folder of a sweep: its trials, and as *.html the page with curves and importances.
-    From folders of runs: a table of accuracies with their deviations over seeds, and as *.html the page with curves.
+    What comes of what:
+      files of compare, latency, bench   the page, or a figure of the paper
+      the folder of a study              its table and sentences; *.html: the page
+      the folder of a sweep              its trials; *.html: curves, importances
+      folders of runs                    accuracies over seeds; *.html: curves
 
-    Example: recalib report recalib-compare/compare.jsonl --figure 5 --out fig5.svg
+    Examples:
+      recalib report recalib-compare --out report.html
+      recalib report recalib-compare/compare.jsonl --figure 5 --out fig5.svg
+      recalib report runs/* --out runs.html
     """
 
     results: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN_OR_RESULTS")]
@@ -49,11 +53,11 @@ class Arguments:
     """only this runtime's panels"""
     precision: str | None = None
     """only this precision's"""
-    resolution: str | None = None
-    """only this resolution's, such as 224 or 320x192"""
+    size: Annotated[str | None, arg(metavar="SIDE|HxW")] = None
+    """only this size's, such as 224 or 320x192"""
     batch: str | None = None
     """only this batch's"""
-    network: str | None = None
+    model: str | None = None
     """only this network's"""
     protocol: str | None = None
     """only this protocol's, clean or paper"""
@@ -67,7 +71,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    args = parse(Arguments, argv, "recalib report", config=(FlagCreatePairsOff,))
+    args = parse(Arguments, argv, "recalib report")
     if not args.results:
         raise RecalibError("nothing to report; name files of recalib compare or latency, or run folders")
     command = shlex.join(["recalib", "report", *map(without_place, argv)])
@@ -150,7 +154,8 @@ def _page(args: Arguments, results: Results, command: str) -> None:
 
 def _figure(args: Arguments, name: str, results: Results) -> None:
     out = args.out or Path(f"figure{name}.svg")
-    chosen = {key: getattr(args, key) for key in ("network", "runtime", *SETTING)}
+    renamed = {"network": "model", "resolution": "size"}
+    chosen = {key: getattr(args, renamed.get(key, key)) for key in ("network", "runtime", *SETTING)}
     write_picture(out, draw_figure(name, results.cells, {key: value for key, value in chosen.items() if value}))
     print(out)
 

@@ -10,7 +10,6 @@ from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from tyro.conf import FlagCreatePairsOff
 
 from recalib.cli.arguments import parse
 from recalib.cli.device import device_of
@@ -25,10 +24,11 @@ SHOWN = 30  # classes of the table on the terminal; all are in --json
 class Arguments:
     """Intersection over union of a segmentation network, in total and of each class, as it was trained: on squares.
 
-    Example: recalib segment evaluate --checkpoint runs/A --data COCO --split val --json OUT.json
+    Examples:
+      recalib segment evaluate --weights runs/A --data COCO --split val --json OUT.json
     """
 
-    checkpoint: Path = tyro.MISSING
+    weights: Path = tyro.MISSING
     """a run of recalib segment train, or its weights"""
     data: Path = tyro.MISSING
     """COCO's masks, or a folder with images/SPLIT, labels/SPLIT and classes.txt"""
@@ -48,10 +48,10 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    args = parse(Arguments, argv, "recalib segment evaluate", config=(FlagCreatePairsOff,))
+    args = parse(Arguments, argv, "recalib segment evaluate")
     terminal = Console(stderr=True)
     found = evaluate(
-        args.checkpoint, args.data, args.split, limit=args.limit, batch=args.batch, workers=args.workers,
+        args.weights, args.data, args.split, limit=args.limit, batch=args.batch, workers=args.workers,
         device=device_of(args.device),
         watch=lambda batches, count: track(
             batches, "evaluating", count, console=terminal, transient=True, disable=not terminal.is_terminal

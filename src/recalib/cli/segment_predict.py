@@ -8,7 +8,7 @@ import tyro
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from recalib.cli.arguments import parse
 from recalib.cli.device import device_of
@@ -25,12 +25,13 @@ from recalib.segmentation.prediction import segment
 class Arguments:
     """Say of every pixel what it is: NAME.png holds numbers of classes, NAME-drawn.png shows them over the picture.
 
-    Example: recalib segment predict street.jpg photos --checkpoint runs/A --out labels
+    Examples:
+      recalib segment predict street.jpg photos --weights runs/A --out labels
     """
 
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGES")]
     """files, or folders of them"""
-    checkpoint: Path = tyro.MISSING
+    weights: Path = tyro.MISSING
     """a run of recalib segment train, or its weights"""
     out: Path = Path("predictions")
     """folder for the label images, the drawn ones and predictions.json"""
@@ -42,11 +43,11 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    args = parse(Arguments, argv, "recalib segment predict", config=(FlagCreatePairsOff,))
+    args = parse(Arguments, argv, "recalib segment predict")
     files = files_in(args.images)
     if not files:
         raise RecalibError("which images? Name files or folders")
-    network, classes, side = load_segmenter(args.checkpoint)
+    network, classes, side = load_segmenter(args.weights)
     network.to(device_of(args.device))
     args.out.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)

@@ -6,6 +6,7 @@ from recalib.segmentation.recipes import RECIPES
 
 EXAMPLE = """Train a segmentation network by a recipe; every field of the recipe is a flag.
 
+Examples:
   recalib segment train coco-deeplab --data COCO --attention none eca
   recalib segment train coco-deeplab --data FOLDER --model smp:unet:resnet34 --size 256
   recalib segment train --config runs/NAME/config.json --resume

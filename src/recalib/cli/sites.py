@@ -24,7 +24,8 @@ class Arguments:
 
     Beside each is what the module costs there, in parameters and in multiply-adds and megabytes moved for one image.
 
-    Example: recalib sites resnet50 --attention eca
+    Examples:
+      recalib sites resnet50 --attention eca
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
@@ -20,9 +20,14 @@ class Arguments:
     Seeds are in the outer loop: stopped at any moment, what is done is a fair comparison of fewer seeds, and the same
     command goes on. Gains come with intervals that hold for all modules at once.
 
-    Example: recalib study cifar-quick --data DIR --model resnet20 --attention eca se srm --seeds 3 --out study
-    Where attention should go: recalib study cifar-quick --data DIR --attention eca --placement --out study
-    Into trained networks: recalib study finetune --weights FILE --data DIR --attention eca se --out study
+    Examples:
+      recalib study cifar-quick --data DIR --model resnet20 --attention eca se --seeds 3
+
+    Where attention should go:
+      recalib study cifar-quick --data DIR --attention eca --placement --out study
+
+    Into trained networks:
+      recalib study finetune --weights FILE --data DIR --attention eca se --out study
     """
 
     recipe: Annotated[Positional[str], arg(metavar="RECIPE")]
@@ -77,7 +82,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    given = parse(Arguments, argv, "recalib study", config=(FlagCreatePairsOff,))
+    given = parse(Arguments, argv, "recalib study")
     from recalib.report import require_drawing
     from recalib.report.study import show_study, study_page
     from recalib.study.study import Study, larger_than, run_study

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Literal
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from recalib.classification import RECIPES, ClassificationJob, recipe
 from recalib.cli.arguments import parse
@@ -24,8 +24,11 @@ class Arguments:
     What is compared is measured on training images set aside; the test set chooses nothing. The same seed finds the
     same best trial, however many workers there were and whatever was killed.
 
-    Example: recalib sweep sweep.yaml --data DIR --trials 20 --limit 5000 --epochs 10
-    A second worker, in another terminal or on another machine that sees the folder: the same with --join
+    Examples:
+      recalib sweep sweep.yaml --data DIR --trials 20 --limit 5000 --epochs 10
+
+    A second worker, in another terminal or on another machine that sees the folder:
+      recalib sweep sweep.yaml --data DIR --trials 20 --limit 5000 --epochs 10 --join
     """
 
     space: Annotated[Positional[Path], arg(metavar="SPACE")]
@@ -50,7 +53,7 @@ class Arguments:
     """of the search and of every training"""
     parallel: int = 4
     """trials that may run at the same time; part of the result of a search that learns"""
-    target: str = "eager"
+    runtime: str = "eager"
     """runtime of the metrics latency_ms and latency_overhead: eager, compile, onnxruntime, openvino, ..."""
     jobs: int = 1
     """workers on this machine; each is a process, with OMP_NUM_THREADS threads"""
@@ -72,7 +75,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    given = parse(Arguments, argv, "recalib sweep", config=(FlagCreatePairsOff,))
+    given = parse(Arguments, argv, "recalib sweep")
     for name in ("parallel", "trials", "heartbeat", "jobs"):
         value = getattr(given, name)
         if value is not None and value <= 0:
@@ -83,11 +86,11 @@ def main(argv: list[str]) -> int:
 
     job = _job(given, HOLDOUT)
     space = read_space(given.space, job.recipe)
-    find_runtime(given.target)
+    find_runtime(given.runtime)
     for note in space.notes:
         print(note)
     out = given.out or Path("sweeps") / given.space.stem
-    asked = Sweep(space=space, job=job, out=out, seed=given.seed, parallel=given.parallel, target=given.target)
+    asked = Sweep(space=space, job=job, out=out, seed=given.seed, parallel=given.parallel, target=given.runtime)
     others = _Others(out, argv, given.jobs - 1)
     with others:
         results = sweep(asked, trials=given.trials, join=given.join, heartbeat=given.heartbeat, begun=others.start)

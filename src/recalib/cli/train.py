@@ -5,6 +5,7 @@ from recalib.cli.training import Command
 
 EXAMPLE = """Train a network by a recipe; every field of the recipe is a flag.
 
+Examples:
   recalib train cifar-paper --data DIR --model resnet20 --attention eca
   recalib train cifar-paper --data DIR --attention none eca se --seeds 3
   recalib train --config runs/NAME/config.json --resume

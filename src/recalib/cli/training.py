@@ -1,14 +1,16 @@
 """What the training commands of all tasks share: which job, which modules and seeds, and what is printed at the end."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
+from recalib.cli.spelling import modern
 from recalib.errors import RecalibError, unknown
 from recalib.report.trained import show_trained
 from recalib.runs import environment, read_config
@@ -20,6 +22,7 @@ from recalib.training.repeat import run_jobs, with_modules, with_seeds
 from recalib.training.table import as_json, finished_runs, table
 
 NONE = "none"
+PLAIN = (NONE, "baseline")  # the network without attention; the second is an older word
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class Command:
 
     def main(self, argv: list[str]) -> int:
         """Run the command; returns its exit status."""
-        modules, argv = _modules(argv)
-        job, source, rest = self._starting_job(argv)
+        modules, words = modules_in(modern(argv, self.kind.command), self.recipes)
+        job, source, rest = self._starting_job(words)
         words = f"recalib {self.kind.command} RECIPE|--config FILE|--from RUN"
         given = parse(
             _arguments(self.kind), rest, words, description=self.example + ", ".join(self.recipes),
@@ -59,27 +62,28 @@ class Command:
         return 0
 
     def _starting_job(self, argv: list[str]) -> tuple[Job, Path | None, list[str]]:
-        """The job that the first arguments name, the run it goes on from where that is another, and what follows."""
-        flag = argv[0] if argv else ""
-        if flag in ("--config", "--from"):
-            if len(argv) < 2:
+        """The job that the arguments name, the run it goes on from where that is another, and the other arguments."""
+        flag = next((word for word in argv if word in ("--config", "--from")), None)
+        if flag is not None:
+            at = argv.index(flag)
+            if len(argv) < at + 2:
                 wanted = "config.json" if flag == "--config" else "folder"
                 raise RecalibError(f"{flag}: should be followed by a run's {wanted}")
-            file = Path(argv[1])
+            file, rest = Path(argv[at + 1]), argv[:at] + argv[at + 2 :]
             job = self.kind.from_config(read_config(file), file)
             if flag == "--from":
-                return replace(job, name=None), file, argv[2:]
+                return replace(job, name=None), file, rest
             begun = file.name == "config.json" and (file.parent / "last.pt").exists() and "--resume" in argv
-            return replace(job, out=file.parent.parent, name=file.parent.name) if begun else job, None, argv[2:]
-        if flag and not flag.startswith("-"):
-            if flag not in self.recipes:
-                raise unknown("recipe", flag, self.recipes)
-            return self.kind(recipe=self.recipes[flag], preset=flag), None, argv[1:]
+            return replace(job, out=file.parent.parent, name=file.parent.name) if begun else job, None, rest
+        name, rest = recipe_in(argv, self.kind, self.recipes)
+        if name is not None:
+            return self.kind(recipe=self.recipes[name], preset=name), None, rest
         if "--help" in argv or "-h" in argv:
             return self.kind(), None, argv
         raise RecalibError(f"which recipe? There are {', '.join(self.recipes)}; or --config FILE")
 
 
+@functools.cache
 def _arguments(kind: type[Job]) -> Any:
     """Flags of a command whose jobs are of a kind."""
 
@@ -104,20 +108,45 @@ def _arguments(kind: type[Job]) -> Any:
     return Arguments
 
 
-def _modules(argv: list[str]) -> tuple[list[str], list[str]]:
-    """The modules after ``--attention``, where there are several, and the arguments with the first real one of them."""
+def recipe_in(argv: list[str], kind: type[Job], recipes: Mapping[str, Recipe]) -> tuple[str | None, list[str]]:
+    """The recipe among the arguments, wherever it stands, and the others.
+
+    Args:
+        argv: arguments.
+        kind: of job, whose switches take no value.
+        recipes: by name.
+
+    Raises:
+        RecalibError: for a word that is neither a recipe nor an option's.
+    """
+    hints = get_type_hints(kind)
+    switches = {name for each in (kind, hints["recipe"]) for name, hint in get_type_hints(each).items() if hint is bool}
+    switches |= {"resume", "help"}
+    for i, word in enumerate(argv):
+        before = argv[i - 1] if i else ""
+        name = before.removeprefix("--").removeprefix("no-").replace("-", "_")
+        option = before.startswith("--") and "=" not in before
+        if word in recipes and not (option and name not in switches):
+            return word, argv[:i] + argv[i + 1 :]
+        if not word.startswith("-") and (i == 0 or (option and name in switches)):
+            raise unknown("recipe", word, recipes)
+    return None, argv
+
+
+def modules_in(argv: list[str], recipes: Collection[str]) -> tuple[list[str], list[str]]:
+    """The modules after ``--attention``, and the arguments with the first real one of them."""
     if "--attention" not in argv:
         return [], argv
     first = argv.index("--attention") + 1
-    last = next((i for i in range(first, len(argv)) if argv[i].startswith("--")), len(argv))
+    last = next((i for i in range(first, len(argv)) if argv[i].startswith("--") or argv[i] in recipes), len(argv))
     modules, rest = argv[first:last], argv[: first - 1] + argv[last:]
-    real = [module for module in modules if module != NONE]
+    real = [module for module in modules if module not in PLAIN]
     return modules, [*rest, "--attention", real[0]] if real else [*rest, "--attention", "None"] if modules else argv
 
 
 def _several(given: Any, modules: Sequence[str]) -> dict[str, object]:
     """Train with many modules and seeds; print and return the table of all runs of this recipe in the same folder."""
-    jobs = with_seeds(with_modules(given.job.resolved(), [None if m == NONE else m for m in modules]), given.seeds)
+    jobs = with_seeds(with_modules(given.job.resolved(), [None if m in PLAIN else m for m in modules]), given.seeds)
     run_jobs(jobs, given.jobs, resume=given.resume)
     folders = [job.folder for job in jobs]
     rows = table(finished_runs(given.job.out, folders[0]))

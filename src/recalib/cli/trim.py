@@ -19,9 +19,10 @@ from recalib.study.checkpoint import TrimJob, trim_checkpoint
 
 EXAMPLE = """Freeze the gates that do not earn their milliseconds; what is left is a checkpoint like any other.
 
+Examples:
   recalib trim srm_resnet32.pth --data DIR --to trimmed.safetensors
-  recalib trim runs/NAME --data DIR --time 3% --finetune 2 --to trimmed.safetensors --json trim.json
-  recalib evaluate --checkpoint trimmed.safetensors --data DIR"""
+  recalib trim runs/NAME --data DIR --time 3% --to trimmed.safetensors
+  recalib evaluate --weights trimmed.safetensors --data DIR"""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class DetectionJob(Job):
 
     def next_command(self) -> str:
         """Its evaluation, per class and domain."""
-        return f"recalib detect evaluate --checkpoint {self.folder} --data {self.data} --split {self.eval_split}"
+        return f"recalib detect evaluate --weights {self.folder} --data {self.data} --split {self.eval_split}"
 
     def preset_recipe(self) -> DetectionRecipe | None:
         """The recipe that the job was made from, if any."""

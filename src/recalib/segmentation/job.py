@@ -34,7 +34,7 @@ class SegmentationJob(Job):
 
     def next_command(self) -> str:
         """Its evaluation, class by class."""
-        return f"recalib segment evaluate --checkpoint {self.folder} --data {self.data} --split {self.eval_split}"
+        return f"recalib segment evaluate --weights {self.folder} --data {self.data} --split {self.eval_split}"
 
     def preset_recipe(self) -> SegmentationRecipe | None:
         """The recipe that the job was made from, if any."""
