@@ -96,7 +96,7 @@ def test_help_says_types_as_a_reader_would(command, capsys):
         ("evaluate", ["--checkpoint", "a.pth", "--image_size", "224"], ["--weights", "a.pth", "--size", "224"]),
         ("train", ["cifar-paper", "--accelerator", "cpu"], ["cifar-paper", "--device", "cpu"]),
         ("sweep", ["s.yaml", "--target", "compile"], ["s.yaml", "--runtime", "compile"]),
-        ("report", ["x", "--network", "resnet18", "--resolution", "224"], ["x", "--model", "resnet18", "--size", "224"]),
+        ("report", ["x", "--network", "resnet18"], ["x", "--model", "resnet18"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
