@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
         raise RecalibError(f"--out {out}: a file for {form.name} ends in {form.suffix}")
     classifier = open_classifier(
         weights_of(source) if source.is_dir() else given.source,
-        model=given.model, attention=given.attention, size=given.size and sides(given.size),
+        model=given.model, attention=given.attention, size=None if given.size is None else sides(given.size),
         pretrained=given.pretrained,
     )  # fmt: skip
     about = replace(classifier.about, batch=given.batch, dynamic=given.dynamic)

@@ -47,7 +47,9 @@ def main(argv: list[str]) -> int:
     files = files_in(given.images)
     if not files:
         raise RecalibError("which images? Name files or folders")
-    classifier = open_classifier(weights_of(given.weights), model=given.model, size=given.size and sides(given.size))
+    classifier = open_classifier(
+        weights_of(given.weights), model=given.model, size=None if given.size is None else sides(given.size)
+    )
     terminal = Console(stderr=True)
     shown = track(
         classify(classifier, files), "classifying", len(files), console=terminal, transient=True,

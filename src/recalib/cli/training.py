@@ -1,6 +1,5 @@
 """What the training commands of all tasks share: which job, which modules and seeds, and what is printed at the end."""
 
-import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,12 +40,13 @@ class Command:
 
     def main(self, argv: list[str]) -> int:
         """Run the command; returns its exit status."""
-        modules, words = modules_in(modern(argv, self.kind.command), self.recipes)
-        job, source, rest = self._starting_job(words)
+        modules, argv = modules_in(modern(argv, self.kind.command), self.recipes)
+        job, source, rest = self._starting_job(argv)
+        arguments = _arguments(self.kind)
         words = f"recalib {self.kind.command} RECIPE|--config FILE|--from RUN"
         given = parse(
-            _arguments(self.kind), rest, words, description=self.example + ", ".join(self.recipes),
-            default=_arguments(self.kind)(job), config=(tyro.conf.OmitArgPrefixes,),
+            arguments, rest, words, description=self.example + ", ".join(self.recipes),
+            default=arguments(job), config=(tyro.conf.OmitArgPrefixes,),
         )  # fmt: skip
         if len(modules) > 1 or given.seeds > 1:
             if source is not None:
@@ -83,7 +83,6 @@ class Command:
         raise RecalibError(f"which recipe? There are {', '.join(self.recipes)}; or --config FILE")
 
 
-@functools.cache
 def _arguments(kind: type[Job]) -> Any:
     """Flags of a command whose jobs are of a kind."""
 
