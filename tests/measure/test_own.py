@@ -64,7 +64,7 @@ def mine(tmp_path, monkeypatch):
 
 
 def test_compare_measures_a_module_and_a_network_of_ones_own_in_a_packages_runtime(mine):
-    command = ["compare", "mine:Boxes", "--attention", "mine:Halves", "--runtimes", "slow", "--rounds", "5"]
+    command = ["compare", "mine:Boxes", "--attention", "mine:Halves", "--runtime", "slow", "--rounds", "5"]
     assert main([*command, "--size", "32", "--json", "out.json"]) == 0
     cells = json.loads((mine / "out.json").read_text())["cells"]
     assert {(cell["module"], cell["status"]) for cell in cells} == {("baseline", "ok"), ("mine:Halves", "ok")}
