@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-MOST = 1000  # repetitions that are worth counting up to
-
 
 def half_width(values: Sequence[float] | np.ndarray) -> float:
     """Half of the 95 % interval of a mean: Student's t times its standard error; infinite for a single value."""
@@ -18,20 +16,3 @@ def half_width_of(deviation: float, count: int) -> float:
     from scipy.stats import t  # not above: `recalib bench` does without scipy
 
     return float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count) if count > 1 else math.inf
-
-
-def repetitions_to_decide(differences: Sequence[float]) -> int | None:
-    """How many paired repetitions would tell a mean difference from zero, if it and its deviation stayed as they are.
-
-    Args:
-        differences: one for each repetition so far; at least two.
-
-    Returns:
-        The smallest number whose 95 % interval leaves out zero, itself included where it already does; None above
-        `MOST`, and where the differences average to zero.
-    """
-    from scipy.stats import t
-
-    mean, deviation = abs(float(np.mean(differences))), float(np.std(differences, ddof=1))
-    enough = (n for n in range(2, MOST + 1) if t.ppf(0.975, n - 1) * deviation / math.sqrt(n) < mean)
-    return next(enough, None)

@@ -61,13 +61,10 @@ def test_two_seeds_are_as_uncertain_as_students_t_says(write_run, tmp_path):
     assert (low, high) == pytest.approx((94 - 12.706 * 1.0, 94 + 12.706 * 1.0), abs=1e-3)
     found = table1.against_baseline(rows["se"], [*rows.values()])
     differences = np.array([1.0, 1.5])
-    assert found.mean == pytest.approx(differences.mean())  # paired: the seeds' own deviation of 2 is not in it
-    assert found.half == pytest.approx(stats.t.ppf(0.975, 1) * stats.sem(differences))
+    half = stats.t.ppf(0.975, 1) * stats.sem(differences)  # paired: the seeds' own deviation of 2 is not in it
+    assert (found.gain.points, found.gain.low, found.gain.high) == pytest.approx((1.25, 1.25 - half, 1.25 + half))
     assert not found.told_apart
-    assert (
-        found.text()
-        == f"+1.25 [{1.25 - found.half:.2f}, {1.25 + found.half:.2f}]: open, {found.decides} seeds would decide"
-    )
+    assert found.text() == f"+1.25 [{1.25 - half:.2f}, {1.25 + half:.2f}]: open, {found.decides} seeds would decide"
     (row,) = [row for row in table1.as_json([*rows.values()]) if row["attention"] == "se"]
     assert row["against_baseline"]["seeds_that_would_decide"] == found.decides == 3
 
@@ -119,6 +116,21 @@ def test_unfinished_runs_and_runs_of_other_recipes_stay_out(write_run, tmp_path)
     lines = (unfinished / "metrics.jsonl").read_text().splitlines()
     (unfinished / "metrics.jsonl").write_text(lines[0] + "\n")
     assert table1.finished_runs(tmp_path, one) == [one]
+
+
+def test_a_run_that_is_evaluated_every_other_epoch_is_finished_after_its_last(write_run):
+    folder = write_run("run", [50.0] * 4, eval_every=3)
+    rows = [{"step": i, "epoch": i, "train_loss": 1.0, **({"top1": 50.0} if i in (2, 3) else {})} for i in range(4)]
+    for count, finished in ((3, False), (4, True)):
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:count]))
+        assert table1.is_finished(folder) == finished
+
+
+def test_a_run_whose_data_give_no_score_is_finished_too(write_run):
+    folder = write_run("run", [50.0] * 2)
+    rows = [{"step": i, "epoch": i, "train_loss": 1.0} for i in range(2)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert table1.is_finished(folder)
 
 
 def test_table_3_shows_initialized_then_two_epochs_then_all(write_run):

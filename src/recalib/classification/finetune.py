@@ -9,7 +9,7 @@ from recalib.classification.job import ClassificationJob
 from recalib.errors import RecalibError
 from recalib.runs import read_config, read_metrics
 from recalib.surgery.build import described, found
-from recalib.training.table import LEGEND, Figure, difference
+from recalib.training.table import LEGEND, Figure, paired
 
 BASELINE = "baseline"
 
@@ -106,5 +106,5 @@ def markdown(rows: list[TunedRow]) -> str:
 
 def _cell(figure: Figure, column: list[Figure]) -> str:
     others = [other for other in column if other is not figure]
-    best = bool(others) and all(figure.mean > other.mean and difference(figure, other).told_apart for other in others)
+    best = bool(others) and all(figure.mean > other.mean and paired(figure, other).told_apart for other in others)
     return f"**{figure.text()}**" if best else figure.text()

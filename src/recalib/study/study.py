@@ -20,10 +20,11 @@ from recalib.measure.networks import deeper
 from recalib.measure.statistics import ratio_interval
 from recalib.models import create_model
 from recalib.runs import environment, read_metrics, write_json
-from recalib.study.comparison import Comparison, Difference
 from recalib.study.times import latencies
 from recalib.surgery import checked_name, sites
+from recalib.training.comparison import Comparison, Difference
 from recalib.training.repeat import run_jobs
+from recalib.training.table import has_ended
 
 Job = ClassificationJob | DetectionJob
 Role = Literal["baseline", "module", "larger"]
@@ -144,8 +145,7 @@ def run_study(study: Study, side_by_side: int | None = None, minutes: float | No
 
 def is_finished(job: Job) -> bool:
     """Whether a job's run came to its end; what it was resumed from need not be there any more."""
-    rows = _scored(job)
-    return bool(rows) and rows[-1]["epoch"] + 1 == job.recipe.epochs
+    return has_ended(read_metrics(job.folder), job.recipe.epochs) and bool(_scored(job))
 
 
 def results(study: Study) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Figures of runs over seeds, in the form of Klomp et al.'s Table 1, and what they carry."""
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,8 @@ from typing import Any, Literal
 from recalib.errors import RecalibError
 from recalib.runs import read_config, read_metrics
 from recalib.runs.folder import read_facts
-from recalib.statistics import half_width, repetitions_to_decide
+from recalib.statistics import half_width
+from recalib.training.comparison import Comparison, Difference
 from recalib.training.job import upgraded
 from recalib.training.reservations import reservations
 
@@ -70,43 +72,42 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A figure minus another's, paired over the seeds that both have, in percent.
+class Paired:
+    """A figure minus another's over the seeds that both have, in percent.
 
     Attributes:
-        mean: of the seeds' differences; without common seeds, of the means.
-        half: of the 95 % interval by Student's t; infinite for fewer than two common seeds.
+        gain: the difference and its 95 % interval, by Student's t; without common seeds, the difference of the means.
         seeds: how many both have.
-        decides: how many seeds would tell the two apart, if means and deviations stayed; None where that is unknown.
+        decides: how many seeds show such a difference in four of five cases; None where that is unknown.
     """
 
-    mean: float
-    half: float
+    gain: Difference
     seeds: int
     decides: int | None
 
     @property
     def told_apart(self) -> bool:
         """Whether the interval leaves out zero."""
-        return abs(self.mean) > self.half
+        return self.gain.verdict != "open"
 
     def text(self) -> str:
         """The difference, its interval, and what would decide it."""
         if self.seeds < 2:
-            return f"{self.mean:+.2f}, {self.seeds or 'no'} common seed{'s' * (not self.seeds)}: open"
-        ends = f"{self.mean:+.2f} [{self.mean - self.half:.2f}, {self.mean + self.half:.2f}]"
+            return f"{self.gain}, {self.seeds or 'no'} common seed{'s' * (not self.seeds)}: open"
         if self.told_apart:
-            return ends
-        return f"{ends}: open" + (f", {self.decides} seeds would decide" if self.decides else "")
+            return str(self.gain)
+        return f"{self.gain}: open" + (f", {self.decides} seeds would decide" if self.decides else "")
 
 
-def difference(ours: Figure, theirs: Figure) -> Difference:
+def paired(ours: Figure, theirs: Figure) -> Paired:
     """How much more one has than another."""
     seeds = sorted(ours.by_seed.keys() & theirs.by_seed.keys())
-    each = [ours.by_seed[seed] - theirs.by_seed[seed] for seed in seeds]
-    if len(each) < 2:
-        return Difference(each[0] if each else ours.mean - theirs.mean, float("inf"), len(each), None)
-    return Difference(statistics.fmean(each), half_width(each), len(each), repetitions_to_decide(each))
+    if not seeds:
+        return Paired(Difference(ours.mean - theirs.mean, -math.inf, math.inf), 0, None)
+    both = {name: {seed: each.by_seed[seed] for seed in seeds} for name, each in (("ours", ours), ("theirs", theirs))}
+    comparison = Comparison(both, "theirs")
+    gain = comparison.gains()["ours"]
+    return Paired(gain, len(seeds), comparison.seeds_for(abs(gain.points)))
 
 
 @dataclass(frozen=True)
@@ -163,14 +164,22 @@ def finished_runs(out: Path, like: Path) -> list[Path]:
 
 def is_finished(folder: Path) -> bool:
     """Whether a run came to its end."""
-    epochs, rows = read_config(folder)["recipe"]["epochs"], epochs_of(folder)
-    return bool(rows) and rows[-1].get("epoch", len(rows) - 1) + 1 >= epochs
+    return has_ended(read_metrics(folder), read_config(folder)["recipe"]["epochs"])
+
+
+def has_ended(rows: Sequence[Mapping[str, Any]], epochs: int) -> bool:
+    """Whether rows of metrics are those of a run of so many epochs that came to its end, whatever was evaluated."""
+    those = [row for row in rows if "train_loss" in row or _is_scored(row)]
+    return bool(those) and those[-1].get("epoch", len(those) - 1) + 1 >= epochs
 
 
 def epochs_of(folder: Path) -> list[dict[str, Any]]:
     """Rows of the epochs that were evaluated."""
-    scores = [columns[0].name for columns in SCORED]
-    return [row for row in read_metrics(folder) if any(score in row for score in scores)]
+    return [row for row in read_metrics(folder) if _is_scored(row)]
+
+
+def _is_scored(row: Mapping[str, Any]) -> bool:
+    return any(columns[0].name in row for columns in SCORED)
 
 
 def table(folders: Iterable[Path]) -> list[Row]:
@@ -186,7 +195,7 @@ def table(folders: Iterable[Path]) -> list[Row]:
     differing = [key for key in keys if len({str(setting.get(key)) for setting in settings.values()}) > 1]
     for folder, config in configs.items():
         if not epochs_of(folder):
-            raise RecalibError(f"{folder} has no finished epoch")
+            raise RecalibError(f"{folder} has no epoch with a score: none was finished, or its data have nothing to score")
         recipe = ", ".join(f"{key} {settings[folder].get(key)}" for key in differing)
         runs = groups[config["recipe"]["model"], _module(config["recipe"]), recipe]
         seed = config["recipe"]["seed"]
@@ -227,10 +236,10 @@ def _row(
     return Row(model, attention, recipe, there, figures, curve, about, tuple(dict.fromkeys(notes)))
 
 
-def against_baseline(row: Row, rows: Sequence[Row]) -> Difference | None:
+def against_baseline(row: Row, rows: Sequence[Row]) -> Paired | None:
     """The score minus that of the same network and recipe without attention, where the table has it."""
     plain = next((rival for rival in _rivals(row, rows) if rival.attention == BASELINE), None)
-    return None if plain is None or plain is row else difference(row.score, plain.score)
+    return None if plain is None or plain is row else paired(row.score, plain.score)
 
 
 def as_json(rows: list[Row]) -> list[dict[str, Any]]:
@@ -244,7 +253,7 @@ def _as_json(row: Row, rows: list[Row]) -> dict[str, Any]:
         figures |= {name: figure.mean, f"{name}_std": figure.std, f"{name}_interval": figure.interval}
     found = against_baseline(row, rows)
     compared = found and {
-        "mean": found.mean, "interval": [found.mean - found.half, found.mean + found.half] if found.seeds > 1 else None,
+        "mean": found.gain.points, "interval": [found.gain.low, found.gain.high] if found.seeds > 1 else None,
         "seeds": found.seeds, "seeds_that_would_decide": found.decides,
     }  # fmt: skip
     return {
@@ -316,7 +325,7 @@ def _mark(name: str, row: Row, rivals: list[Row]) -> Mark:
     if len(compared) < 2:
         return ""
     best = max(compared, key=lambda rival: rival.figures[name].mean)
-    close = [r for r in compared if r is not best and not difference(best.figures[name], r.figures[name]).told_apart]
+    close = [r for r in compared if r is not best and not paired(best.figures[name], r.figures[name]).told_apart]
     if row is best:
         return "close" if close else "best"
     return "close" if any(row is one for one in close) else ""

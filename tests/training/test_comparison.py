@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import dunnett, ttest_rel
 
-from recalib.study.comparison import Comparison, critical
+from recalib.training.comparison import Comparison, critical
 
 
 def drawn(means, seeds=5, deviation=0.2, seed=0):

@@ -134,7 +134,7 @@ class Comparison:
 
     def seeds_for(self, gain: float) -> int | None:
         """How many seeds show such a gain in four of five studies; None above a thousand, or where nothing tells."""
-        if not self.freedom or self.detectable(MOST_SEEDS) > gain:
+        if not self.freedom or not gain > 0 or self.detectable(MOST_SEEDS) > gain:
             return None
         low, high = 1, MOST_SEEDS
         while high - low > 1:
