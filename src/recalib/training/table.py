@@ -195,7 +195,7 @@ def table(folders: Iterable[Path]) -> list[Row]:
     differing = [key for key in keys if len({str(setting.get(key)) for setting in settings.values()}) > 1]
     for folder, config in configs.items():
         if not epochs_of(folder):
-            raise RecalibError(f"{folder} has no epoch with a score: none was finished, or its data have nothing to score")
+            raise RecalibError(f"{folder} has no epoch with a score: none is finished, or there is nothing to score")
         recipe = ", ".join(f"{key} {settings[folder].get(key)}" for key in differing)
         runs = groups[config["recipe"]["model"], _module(config["recipe"]), recipe]
         seed = config["recipe"]["seed"]
