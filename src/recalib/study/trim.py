@@ -22,7 +22,7 @@ from recalib.study.times import SiteTimes, site_times
 from recalib.study.walk import Walk
 from recalib.surgery import inserted, remove_
 
-BATCH = 250
+BATCH, LAYOUT = 250, torch.channels_last  # of images, and of maps: a CPU takes two thirds of the time for them
 LINEAR = "linear"  # what is tried of each gate besides the constants: a linear function of a quarter of its channels
 
 
@@ -249,7 +249,7 @@ class _Trimming:
         except Exception as error:  # whatever control flow over data raises
             reason = str(error).splitlines()[0]
             raise RecalibError(f"{type(model).__name__} cannot be traced, so that no gate folds: {reason}") from None
-        self.graph.requires_grad_(False)
+        self.graph.requires_grad_(False).to(memory_format=LAYOUT)
         self.walk = Walk(self.graph)
         self.gates = gates_of(self.graph)
         if not self.gates:
@@ -484,7 +484,7 @@ class _Part:
     """Some of the images, and what the untrimmed network makes of them."""
 
     def __init__(self, images: Tensor, labels: Tensor | None) -> None:
-        self.images, self.labels = images, labels
+        self.images, self.labels = images.contiguous(memory_format=LAYOUT), labels
         self.reference = images
 
     def batches(self) -> tuple[Tensor, ...]:
