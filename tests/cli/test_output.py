@@ -1,10 +1,16 @@
 """What a command prints may be cut short; what it writes is whole."""
 
 import json
+import os
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
+
+from recalib.cli.json_file import write_json
+from recalib.errors import WorkFailed
 
 
 @pytest.mark.parametrize("words", [["modules"], ["cost", "cifar_resnet8", "--size", "32"]], ids=lambda words: words[0])
@@ -42,3 +48,27 @@ def test_what_is_printed_after_the_pipe_was_closed_loses_nothing_that_is_written
         said = running.stderr.read()
     assert (running.returncode, said) == (0, "")
     assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_a_file_of_results_is_whole_or_the_one_before(tmp_path, monkeypatch):
+    file = tmp_path / "made" / "out.json"
+    write_json(file, {"a": 1})
+
+    def full(self, *_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(WorkFailed, match="No space left on device; the one before is kept"):
+        write_json(file, {"a": 2})
+    assert json.loads(file.read_text()) == {"a": 1}
+    assert [each.name for each in file.parent.iterdir()] == ["out.json"]
+
+
+def test_results_go_into_a_pipe_too(tmp_path):
+    pipe, seen = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: seen.append(pipe.read_text()))
+    reader.start()
+    write_json(pipe, [1, 2])
+    reader.join(10)
+    assert json.loads(seen[0]) == [1, 2]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,19 @@ ONE_STAGE = {"proposals": DetectionRecipe.proposals, "regions": DetectionRecipe.
 def test_mixed_precision_trains(make_job, model, more):
     metrics = run(make_job(model=model, precision="bf16-mixed", epochs=1, limit=2, **more)).metrics
     assert torch.isfinite(torch.tensor(metrics["train_loss"]))
+
+
+def test_the_classes_are_told_after_every_evaluation_and_kept(make_job, capsys):
+    job = make_job(epochs=3, eval_every=2, milestones=())
+    run(job)
+    said = capsys.readouterr().out.splitlines()
+    places = [i for i, line in enumerate(said) if re.fullmatch(r"  (square|disc) +AP +\d+\.\d, AP50 +\d+\.\d", line)]
+    assert len(places) == 4  # two classes, after the second epoch and the last
+    found = json.loads((job.folder / "per_class.json").read_text())
+    assert found.keys() == {"square", "disc"}
+    last = [f"{100 * each['AP']:5.1f}" for each in found.values()]
+    assert sorted(re.search(r"AP +(\d+\.\d),", said[i])[1] for i in places[2:]) == sorted(map(str.strip, last))
+    assert sum(each["AP"] for each in found.values()) / 2 == pytest.approx(read_metrics(job.folder)[-1]["AP"])
 
 
 def test_the_learning_rate_rule_is_said(make_job, capsys):

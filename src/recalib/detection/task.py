@@ -19,10 +19,15 @@ from recalib.detection.feed import Batch, Feed
 from recalib.detection.recipes import DetectionRecipe
 from recalib.detection.style import Adversarial
 from recalib.detection.watch import keep_frame
+from recalib.runs import write_json
 from recalib.training.task import Part, Task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+SHOWN = 10  # classes of a table that is said after every epoch
+BY_CLASS = "per_class.json"  # in a run's folder: AP of every class, at the last evaluation
 
 
 class _Sealed:
@@ -83,6 +88,7 @@ class Detection(Task):
             train, batch=recipe.batch, augment=recipe.augment, seed=recipe.seed, repeat=recipe.repeat,
             drop_last=recipe.drop_last, workers=workers, device=device, share=share,
         )  # fmt: skip
+        self.by_class: dict[str, dict[str, float]] = {}  # AP and AP50, at the last evaluation on the test images
         self.network = build_from_recipe(recipe, len(train.classes))
         if recipe.style_adversarial:
             labels = values_of(train, recipe.style_labels)
@@ -120,8 +126,10 @@ class Detection(Task):
         parts = [own] * world
         if world > 1:
             torch.distributed.all_gather_object(parts, own)
-        figures = _numbers(summary(*joined(parts, dataset))) if rank == 0 else {}
-        metrics: dict[str, float] = fabric.broadcast(figures)
+        found = summary(*joined(parts, dataset)) if rank == 0 else {}
+        if part == "test":
+            self.by_class = found.get("per_class", {})
+        metrics: dict[str, float] = fabric.broadcast(_numbers(found) if found else {})
         return metrics
 
     def write(self, network: nn.Module, path: Path, metrics: Mapping[str, Any]) -> None:
@@ -153,8 +161,20 @@ class Detection(Task):
             lines.append(f"learning rate {recipe.peak:g}: {scaled} (the linear rule)")
         return lines
 
+    def details(self) -> list[str]:
+        """A table of the classes, the lowest AP first; of many the lowest ones."""
+        there = {name: each for name, each in self.by_class.items() if each["AP"] >= 0}
+        order = sorted(there, key=lambda name: there[name]["AP"])
+        width = max(map(len, order[:SHOWN]), default=0)
+        rows = [f"  {name:<{width}}  AP {100 * there[name]['AP']:5.1f}, AP50 {100 * there[name]['AP50']:5.1f}"
+                for name in order[:SHOWN]]  # fmt: skip
+        more = len(order) - SHOWN
+        return [*rows, f"  and {more} classes above these, in {BY_CLASS}"] if more > 0 else rows
+
     def finished_epoch(self, network: nn.Module, folder: Path, epoch: int) -> None:
-        """Draw the image that is watched."""
+        """Keep the figures of every class, and draw the image that is watched."""
+        if self.by_class:
+            write_json(folder / BY_CLASS, self.by_class)
         if self.watched is not None:
             keep_frame(_detector(network), self.watched, self.classes, folder, epoch)
 

@@ -227,6 +227,8 @@ class _Run:
         self._log(metrics)  # before the checkpoint: rows after it are made again
         self._save()
         progress.say(self.task.line(metrics))
+        for line in self.task.details() if self.task.score in metrics else []:
+            progress.say(line)
         last = trainer.epoch >= self.job.recipe.epochs  # there is nothing to ask
         return last or not trainer.agree(self.first and self.goes_on is not None and not self.goes_on(metrics))
 

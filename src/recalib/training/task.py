@@ -92,6 +92,10 @@ class Task(ABC):
         """What is said before the first step of a run that begins."""
         return []
 
+    def details(self) -> list[str]:
+        """What is said of the last evaluation on the test images besides `line`, in the first process."""
+        return []
+
     def finished_epoch(self, network: nn.Module, folder: Path, epoch: int) -> None:
         """What else there is to do after an epoch, in the first process."""
         return
