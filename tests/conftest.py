@@ -1,6 +1,7 @@
 """What tests of several packages share."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,3 +59,24 @@ def shapes(tmp_path_factory):
     instances(folder, "train", 6, 0)
     instances(folder, "val", 2, 1)
     return folder
+
+
+@pytest.fixture(scope="module")
+def in_process():
+    """Schedules are measured in the process that runs the tests: their own start seconds, and see no monkeypatch.
+
+    Times do not matter here, so that nothing is warmed up.
+    """
+    from recalib.measure import run
+    from recalib.measure.session import measure
+    from recalib.runtimes import PROTOCOLS
+
+    def here(group, how, progress, seconds=None):
+        if reason := group.missing():
+            return [replace(cell, status="unsupported", message=reason) for cell in group.cells]
+        return measure(group, how, progress, seconds=seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "measure_apart", here)
+        patch.setitem(PROTOCOLS, "clean", replace(PROTOCOLS["clean"], warm_up_s=0.0))
+        yield

@@ -1,5 +1,7 @@
 """`recalib compare` as people run it: real processes, real runtimes, stopped and killed as well."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -10,9 +12,17 @@ import time
 import pytest
 
 from recalib import cli
+from recalib.cli.measuring import stoppable
 
 ARGUMENTS = ["compare", "cifar_resnet8", "--attention", "se", "--size", "32", "--runtime", "eager", "--rounds", "5"]
-TWO_GROUPS = [*ARGUMENTS[:2], "cifar_resnet56", *ARGUMENTS[2:]]  # the second takes long enough to be stopped in it
+TWO_GROUPS = [
+    "compare",
+    "cifar_resnet8",
+    "cifar_resnet14",
+    "--attention",
+    "baseline",
+    *ARGUMENTS[4:],
+]  # the second is stopped while it starts
 
 
 def recalib(*arguments):
@@ -41,12 +51,12 @@ def wait_for_cells(process, folder, count):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A whole run, and what it printed."""
-    folder = tmp_path_factory.mktemp("finished")
-    process = recalib(*ARGUMENTS, "--out", folder / "out", "--json", folder / "deep" / "cells.json")
-    stdout, stderr = process.communicate(timeout=280)
-    assert (process.returncode, stderr) == (0, "")
-    return folder, stdout
+    """A whole run, and what it printed; its group in a process of its own."""
+    folder, said, complained = tmp_path_factory.mktemp("finished"), io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
+        status = cli.main([*ARGUMENTS, "--out", str(folder / "out"), "--json", str(folder / "deep" / "cells.json")])
+    assert (status, complained.getvalue()) == (0, "")
+    return folder, said.getvalue()
 
 
 def test_it_prints_the_verdict_then_machine_table_and_three_lines_of_advice(finished):
@@ -78,36 +88,52 @@ def test_the_page_names_the_command_that_made_it(finished):
     assert "recalib compare cifar_resnet8 --attention se --size 32" in page
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_leaves_what_was_measured_on_disk_and_in_the_report(tmp_path, sent):
-    process = recalib(*TWO_GROUPS, "--out", tmp_path, "--json", tmp_path / "cells.json")
-    wait_for_cells(process, tmp_path, 4)
-    process.send_signal(sent)
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that Ctrl-C met in its second group, what it printed, and the lines of its cells."""
+    folder = tmp_path_factory.mktemp("stopped")
+    process = recalib(*TWO_GROUPS, "--out", folder, "--json", folder / "cells.json")
+    wait_for_cells(process, folder, 2)
+    process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=280)
-    assert process.returncode == 1
+    return folder, process.returncode, stdout, stderr, lines(folder)[2:]
+
+
+def test_a_stopped_run_leaves_what_was_measured_on_disk_and_in_the_report(stopped):
+    folder, status, stdout, stderr, kept = stopped
+    assert status == 1
     assert stderr.splitlines() == [
         "recalib: stopping after this step; again to stop at once",
         "recalib: interrupted; --resume continues from what was measured",
     ]
-    cells = json.loads((tmp_path / "cells.json").read_text())["cells"]
-    assert [cell["model"] for cell in cells] == ["cifar_resnet8"] * 4
-    assert [json.loads(line) for line in lines(tmp_path)[2:]] == cells
+    cells = json.loads((folder / "cells.json").read_text())["cells"]
+    assert [cell["model"] for cell in cells] == ["cifar_resnet8"] * 2
+    assert list(map(json.loads, kept)) == cells
     assert "cifar_resnet8" in stdout
-    assert "cifar_resnet8" in (tmp_path / "report.html").read_text()
+    assert "cifar_resnet8" in (folder / "report.html").read_text()
 
 
-def test_a_killed_run_continues_where_it_was(tmp_path):
-    process = recalib(*TWO_GROUPS, "--out", tmp_path)
-    wait_for_cells(process, tmp_path, 4)
-    process.kill()
-    process.communicate()
-    kept = lines(tmp_path)[2:6]
-    again = [*TWO_GROUPS, "--out", tmp_path, "--json", tmp_path / "cells.json", "--threads", 1, "--resume"]
+@pytest.mark.usefixtures("in_process")
+def test_a_stopped_run_continues_where_it_was(stopped):
+    folder, *_, kept = stopped
+    again = [*TWO_GROUPS, "--out", folder, "--json", folder / "again.json", "--threads", 1, "--resume"]
     assert cli.main(list(map(str, again))) == 0
-    cells = json.loads((tmp_path / "cells.json").read_text())["cells"]
-    assert cells[:4] == [json.loads(line) for line in kept]
-    assert [cell["model"] for cell in cells] == ["cifar_resnet8"] * 4 + ["cifar_resnet56"] * 4
+    cells = json.loads((folder / "again.json").read_text())["cells"]
+    assert cells[:2] == list(map(json.loads, kept))
+    assert [cell["model"] for cell in cells] == ["cifar_resnet8"] * 2 + ["cifar_resnet14"] * 2
     assert {cell["status"] for cell in cells} == {"ok"}
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_stops_at_the_next_step_and_the_second_at_once(sent, capfd):
+    with stoppable() as check:
+        check()
+        signal.raise_signal(sent)
+        with pytest.raises(KeyboardInterrupt):
+            check()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(sent)
+    assert capfd.readouterr().err.startswith("recalib: stopping after this step; again to stop at once\n")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +160,7 @@ def test_a_place_that_cannot_be_written_to_is_said_before_measuring(tmp_path, ca
     assert "cannot write" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("in_process")
 def test_if_nothing_could_be_measured_the_exit_status_says_so(tmp_path, capsys):
     assert cli.main([*ARGUMENTS, "--out", str(tmp_path), "--batch", "100000000"]) == 1
     assert "GiB are left" in capsys.readouterr().out

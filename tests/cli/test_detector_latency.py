@@ -9,6 +9,7 @@ from recalib.cli import main
 SMALL = ["--size", "64x96", "--rounds", "5", "--threads", "1"]
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_detector_is_timed_part_by_part_beside_the_plain_one(tmp_path, capsys):
     file = tmp_path / "new" / "latency.json"
     assert (

@@ -51,8 +51,9 @@ def test_an_unknown_module_is_refused_before_anything_is_measured(tmp_path, caps
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.usefixtures("in_process")
 def test_what_is_missing_is_measured(tmp_path, capsys):
-    arguments = ["mobilenet", "--attention", "se", "--size", "32", "--runtime", "eager", "--out", str(tmp_path)]
-    assert cli.main(["recommend", *arguments, "--memory", "1GB"]) == 0
+    arguments = ["mobilenet", "--attention", "se", "--size", "32", "--runtime", "eager", "--rounds", "5"]
+    assert cli.main(["recommend", *arguments, "--memory", "1GB", "--out", str(tmp_path)]) == 0
     assert "Use plain mobilenetv2_100" in capsys.readouterr().out
     assert (tmp_path / "mobilenetv2_100.jsonl").exists()

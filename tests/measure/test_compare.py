@@ -50,6 +50,19 @@ def everywhere(tmp_path_factory, in_process):
     return run(folder, runtimes=("eager", "onnxruntime", "openvino"), batch=2), lines(folder)
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory, in_process):
+    folder = tmp_path_factory.mktemp("once")
+    return run(folder), (folder / "compare.jsonl").read_bytes()
+
+
+@pytest.fixture
+def first(once, tmp_path):
+    """What a run gave whose file lies in `tmp_path`."""
+    (tmp_path / "compare.jsonl").write_bytes(once[1])
+    return once[0]
+
+
 def test_every_module_is_measured_in_every_runtime_before_and_after_deploy(everywhere):
     cells = everywhere[0].cells
     assert [(cell.runtime, cell.module, cell.deployed) for cell in cells] == [
@@ -224,8 +237,7 @@ def test_too_few_rounds_for_an_interval_are_not_reported(tmp_path):
 TWO = ("cifar_resnet8", "cifar_resnet14")
 
 
-def test_resume_keeps_a_finished_run_to_the_last_sample_and_measures_only_what_is_missing(tmp_path):
-    first = run(tmp_path)
+def test_resume_keeps_a_finished_run_to_the_last_sample_and_measures_only_what_is_missing(tmp_path, first):
     measured = set()
     again = run(tmp_path, models=TWO, resume=True, progress=lambda what, *_: measured.add(what.split(":")[0]))
     assert again.cells[:4] == first.cells
@@ -247,14 +259,12 @@ def test_one_broken_line_costs_its_own_run_and_no_other(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("other", [{"size": 40}, {"protocol": "paper"}, {"modules": ("se", "ab")}])
-def test_resume_keeps_nothing_that_was_measured_otherwise(tmp_path, other):
-    first = run(tmp_path)
+def test_resume_keeps_nothing_that_was_measured_otherwise(tmp_path, first, other):
     again = run(tmp_path, resume=True, **other)
     assert all(cell not in first.cells for cell in again.cells)
 
 
-def test_resume_keeps_nothing_that_was_measured_on_another_machine(tmp_path):
-    first = run(tmp_path)
+def test_resume_keeps_nothing_that_was_measured_on_another_machine(tmp_path, first):
     file = tmp_path / "compare.jsonl"
     file.write_text(file.read_text().replace(first.cells[0].machine, "another"))
     again = run(tmp_path, resume=True)
@@ -282,8 +292,7 @@ def test_a_wrong_argument_is_named_before_anything_is_measured_or_written(tmp_pa
     assert (tmp_path / "compare.jsonl").read_text() == "what was measured yesterday\n"
 
 
-def test_a_run_that_is_there_is_not_forgotten_without_a_word(tmp_path):
-    first = run(tmp_path)
+def test_a_run_that_is_there_is_not_forgotten_without_a_word(tmp_path, first):
     before = (tmp_path / "compare.jsonl").read_bytes()
     with pytest.raises(RecalibError, match=r"holds 4 measured cells; --resume .* --overwrite"):
         run(tmp_path)
@@ -293,8 +302,7 @@ def test_a_run_that_is_there_is_not_forgotten_without_a_word(tmp_path):
     assert again.cells[0].latency_ms != first.cells[0].latency_ms
 
 
-def test_resume_keeps_nothing_that_other_code_measured_and_says_so(tmp_path):
-    first = run(tmp_path)
+def test_resume_keeps_nothing_that_other_code_measured_and_says_so(tmp_path, first):
     file = tmp_path / "compare.jsonl"
     file.write_text(file.read_text().replace(first.cells[0].code, "0.1.0+other"))
     again = run(tmp_path, resume=True)

@@ -127,7 +127,7 @@ def run(
         if before and result.interrupted:  # half a process more is worth less than what is there
             result.left = len(turns) - number
             return result
-        cells = pooled(before, cells) if before else cells
+        cells = pooled(before, cells)
         known.update((cell.key, cell) for cell in cells)
         result.add(cells, order)  # first: an interrupt while it is written must not lose it
         Store(out).append(cells)

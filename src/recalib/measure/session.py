@@ -249,14 +249,16 @@ def _until_narrow(ready: Sequence[Candidate], how: How, progress: Progress, what
 
 def _widest(deciding: Sequence[Candidate], how: How) -> float:
     """Half of the widest interval of an overhead among these, in points."""
-    cells = conclude(
-        [replace(one, cell=replace(one.cell)) for one in deciding], find_protocol(how.protocol), tell=False
-    )
+    cells = conclude([replace(one, cell=replace(one.cell)) for one in deciding], find_protocol(how.protocol))
     return max((50 * (one.overhead.high - one.overhead.low) for one in cells if one.overhead), default=0.0)
 
 
-def conclude(candidates: Sequence[Candidate], protocol: Protocol, *, tell: bool = True) -> list[Cell]:
-    """The cells with their latencies and overheads; those with too few rounds for an interval are left out."""
+def conclude(candidates: Sequence[Candidate], protocol: Protocol) -> list[Cell]:
+    """The cells with their latencies and overheads; those with too few rounds for an interval are left out.
+
+    Which overheads differ from none the process that gathers the cells says (`tell_apart`): SciPy takes seconds and
+    memory that a process which measures has better use for.
+    """
     timed = [one for one in candidates if len(one.samples) >= timer.FEWEST_FOR_AN_INTERVAL]
     for candidate in timed:
         enqueue = float(np.median([sample.enqueue_ms for sample in candidate.samples]))
@@ -266,8 +268,6 @@ def conclude(candidates: Sequence[Candidate], protocol: Protocol, *, tell: bool 
             candidate.cell.parts_ms = candidate.session.parts_ms(samples)
     cells = [one.cell for one in timed]
     _set_overheads(cells, protocol)
-    if tell:
-        tell_apart(cells, protocol)
     return [one.cell for one in candidates if one in timed or one.cell.status != "ok"]
 
 
@@ -275,10 +275,14 @@ def pooled(before: Sequence[Cell], again: Sequence[Cell]) -> list[Cell]:
     """The cells of a group that one more process measured, with what the processes before it said.
 
     Args:
-        before: all cells of the group.
+        before: all cells of the group; none before its first process.
         again: those measured again; one that came to nothing loses what it had.
     """
-    protocol = find_protocol(before[0].protocol)
+    if not again:
+        return list(before)
+    protocol = find_protocol(again[0].protocol)
+    if not before:
+        return tell_apart(again, protocol)
     new = {cell.key: cell for cell in again}
     cells = [_added(cell, new[cell.key]) if cell.key in new else cell for cell in before]
     _set_overheads([cell for cell in cells if cell.latency_ms], protocol)
