@@ -15,14 +15,8 @@ from recalib import cli
 from recalib.cli.measuring import stoppable
 
 ARGUMENTS = ["compare", "cifar_resnet8", "--attention", "se", "--size", "32", "--runtime", "eager", "--rounds", "5"]
-TWO_GROUPS = [
-    "compare",
-    "cifar_resnet8",
-    "cifar_resnet14",
-    "--attention",
-    "baseline",
-    *ARGUMENTS[4:],
-]  # the second is stopped while it starts
+# the second is stopped while it starts
+TWO_GROUPS = ["compare", "cifar_resnet8", "cifar_resnet14", "--attention", "baseline", *ARGUMENTS[4:]]
 
 
 def recalib(*arguments):
