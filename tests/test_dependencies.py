@@ -11,7 +11,11 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # PyTorch's exporter and SummaryWriter import two; trackers are imported by name
 FOR_OTHERS = {"onnxscript", "tensorboard", "wandb", "mlflow-skinny", "trackio"}
-USERS_OWN = {"ultralytics", "segmentation-models-pytorch"}  # frameworks that an adapter finds where a user has them
+USERS_OWN = {
+    "ultralytics",
+    "segmentation-models-pytorch",
+    "lightning",
+}  # frameworks that an adapter finds where a user has them
 NOT_HERE = {"tensorrt": "tensorrt", "pynvml": "nvidia-ml-py", "nvidia": "nvidia-dali-cuda130", "triton": "triton"}
 WITH_OTHERS = {"markupsafe": "jinja2", "triton": "torch", "nvidia-ml-py": "torch", "onnx-ir": "onnxscript"}
 
@@ -36,7 +40,9 @@ def imported():
     distributions = packages_distributions()
     found = {}
     for module in modules - set(sys.stdlib_module_names) - {"recalib"}:
-        name = NOT_HERE.get(module) or distributions[module][0].lower().replace("_", "-")
+        names = [name.lower().replace("_", "-") for name in distributions.get(module, [])]
+        own = module.replace("_", "-")
+        name = NOT_HERE.get(module) or (own if own in names else names[0])
         found[WITH_OTHERS.get(name, name)] = module
     return found
 

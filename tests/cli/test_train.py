@@ -63,7 +63,7 @@ def test_sigterm_ends_with_0_and_the_line_it_prints_goes_on(command, tmp_path):
         (["train"], "which recipe? There are cifar-bearpaw"),
         (["train", "cifar-papr"], "unknown recipe 'cifar-papr'; did you mean cifar-paper"),
         (["train", "cifar-paper", "--data", "nowhere"], "nowhere holds no cifar10: there should be a folder"),
-        (["train", "--config", "nowhere.json"], "nowhere.json is no run's configuration"),
+        (["train", "--config", "nowhere.json"], "nowhere.json is no configuration"),
         (["train", "cifar-paper", "--normalization", "mine", "--data", "DATA"], "unknown normalization 'mine'"),
         (["train", "cifar-paper", "--model", "resnet57", "--data", "DATA"], "unknown model 'resnet57'"),
         (["train", "cifar-paper", "--attention", "ecaa", "--data", "DATA"], "'ecaa'; did you mean eca"),

@@ -76,5 +76,5 @@ def test_a_broken_checkpoint_is_named(tmp_path, content):
 @pytest.mark.parametrize("content", ["", "[1]", "{"])
 def test_a_broken_configuration_is_named(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(RecalibError, match=r"config.json is no run's configuration"):
+    with pytest.raises(RecalibError, match=r"config.json is no configuration"):
         read_config(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tests.jobs import classification_job, detection_job
 
-from recalib.classification import ClassificationJob
+from recalib.classification import RECIPES, ClassificationJob
 from recalib.detection.job import DetectionJob
 from recalib.errors import RecalibError
 from recalib.runs import read_config, read_metrics, read_state
@@ -79,3 +79,14 @@ def test_a_run_of_another_task_or_a_later_version_is_refused(shapes, tmp_path):
         ClassificationJob.from_config(config, Path("x"))
     with pytest.raises(RecalibError, match=r"a configuration of version 99: this version of recalib knows 1 to"):
         DetectionJob.from_config({**config, "version": 99}, Path("x"))
+
+
+def test_a_configuration_by_hand_is_a_recipe_and_what_differs(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: cifar-paper\ndata: cifar\nrecipe:\n  epochs: 7\n  lr: 1e-3\n")
+    job = ClassificationJob.from_config(read_config(file), file)
+    assert (job.recipe.epochs, job.recipe.lr, job.data) == (7, 0.001, Path("cifar"))
+    assert job.recipe.milestones == RECIPES["cifar-paper"].milestones
+    file.write_text("preset: cifar-papr\n")
+    with pytest.raises(RecalibError, match=r"\$.preset: there is no recipe 'cifar-papr'"):
+        ClassificationJob.from_config(read_config(file), file)

@@ -11,6 +11,7 @@ import torch
 
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs.atomic import write_atomically, write_json
+from recalib.runs.configuration import read_settings
 from recalib.runs.environment import environment
 from recalib.runs.lock import FolderLock
 
@@ -142,19 +143,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A run's config.json, or the one in a run's folder.
+    """A run's config.json, the one in a run's folder, or a configuration written by hand: JSON, YAML or TOML.
 
     Raises:
-        RecalibError: where it is missing or no JSON object.
+        RecalibError: where it is missing or no object of names and values.
     """
-    path = path / CONFIG if path.is_dir() else path
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise RecalibError(f"{path} is no run's configuration: {error}") from None
-    if not isinstance(config, dict):
-        raise RecalibError(f"{path} is no run's configuration: it should be a JSON object")
-    return config
+    return read_settings(path / CONFIG if path.is_dir() else path)
 
 
 def weights_of(run_or_file: Path) -> Path:

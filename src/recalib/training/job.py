@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from recalib.errors import RecalibError
+from recalib.runs.configuration import typed
 from recalib.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ MAY_DIFFER = frozenset({
     "data", "out", "name", "workers", "track", "save_every", "log_every", "on_nan", "watch", "version",
 })  # fmt: skip
 
+BY_HAND = (".yaml", ".yml", ".toml")  # configurations that no run wrote: of today's version where they name none
 VERSION = 3
 # What configurations of a version may lack, and what it was then: an absent key is the default of its time. A new
 # field, or a default that changes, makes a new version, and a run of the one before is recorded in tests/recorded.
@@ -116,24 +118,29 @@ class Job:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], source: Path) -> Self:
-        """The job that a run's config.json describes, written by this version or an older one.
+        """The job that a configuration describes: a run's, of this version or an older one, or one written by hand.
+
+        One written by hand, in YAML or TOML, may name a ``preset``: what it leaves out is as in that recipe.
 
         Args:
             config: content of the file.
             source: its path, for messages.
 
         Raises:
-            RecalibError: for a run of another task, or settings that this version does not know, naming them.
+            RecalibError: for a run of another task, and for a setting that is unknown or wrong, naming its path.
         """
+        if source.suffix in BY_HAND:
+            config = {"version": VERSION, **config}
         config = upgraded(config, cls.task)
         if config["task"] != cls.task:
             raise RecalibError(f"{source} is a run of {config['task']}, not of {cls.task}")
-        kind: Any = get_type_hints(cls)["recipe"]
-        settings, recipe = {k: v for k, v in config.items() if k not in ("version", "task")}, config["recipe"]
-        strange = sorted((settings.keys() - _names(cls)) | (recipe.keys() - _names(kind)))
-        if strange:
-            raise RecalibError(f"{source} has settings this version does not know: {', '.join(strange)}")
-        return cls(**_typed(cls, {**settings, "recipe": kind(**_typed(kind, recipe))}))
+        settings = {key: value for key, value in config.items() if key not in ("version", "task")}
+        if source.suffix in BY_HAND and "preset" in settings:
+            base = cls(preset=str(settings["preset"])).preset_recipe()
+            if base is None:
+                raise RecalibError(f"{source}: $.preset: there is no recipe {settings['preset']!r}")
+            settings["recipe"] = plain(dataclasses.asdict(base)) | settings["recipe"]
+        return typed(cls, settings, source)
 
 
 def upgraded(config: Mapping[str, Any], task: str = "classification") -> dict[str, Any]:
@@ -151,7 +158,10 @@ def upgraded(config: Mapping[str, Any], task: str = "classification") -> dict[st
     task = config.get("task") or next((first[key] for key in first if key in config), task)
     if version not in range(1, VERSION + 1):
         raise RecalibError(f"a configuration of version {version!r}: this version of recalib knows 1 to {VERSION}")
-    recipe = dict(config.get("recipe", {}))
+    recipe = config.get("recipe", {})
+    if not isinstance(recipe, Mapping):
+        raise RecalibError(f"a configuration whose recipe is {recipe!r}: it should be an object of names and values")
+    recipe = dict(recipe)
     whole = {**config, "recipe": recipe, "version": VERSION, "task": task}
     for then in (_THEN[v].get(task, {}) for v in range(version, VERSION)):
         for key, value in then.items():
@@ -173,14 +183,3 @@ def _names(kind: type) -> set[str]:
 
 
 _JOB = _names(Job)
-
-
-def _typed(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-
-    def typed(name: str, value: Any) -> Any:
-        if value is not None and hints[name] in (Path, Path | None):
-            return Path(value)
-        return tuple(value) if isinstance(value, list) else value
-
-    return {name: typed(name, value) for name, value in settings.items()}
