@@ -68,7 +68,7 @@ def test_attention_is_trained_saved_and_resumed(data, tmp_path):
     trainer(tmp_path, insert_attention("se", network="model"), epochs=2).fit(again, data, ckpt_path=path)
     assert again.global_step == 4
 
-    with pytest.raises(RuntimeError, match="attention.fc1"):  # Lightning's own message: keys of another attention
+    with pytest.raises(RuntimeError, match=r"attention\.fc1"):  # Lightning's own message: keys of another attention
         trainer(tmp_path, insert_attention("eca", network="model"), epochs=2).fit(Classifier(), data, ckpt_path=path)
 
 
