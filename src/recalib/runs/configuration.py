@@ -79,12 +79,12 @@ def _own(kind: type, value: Any) -> Any:
 
 def _known(kind: type, settings: Mapping[str, Any], path: str, source: Path) -> None:
     hints = get_type_hints(kind)
-    names = {each.name for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    names = {each.name for each in dataclasses.fields(kind)}
     for name, value in settings.items():
         if name not in names:
             raise RecalibError(f"{source}: {unknown('setting', f'{path}.{name}', (f'{path}.{n}' for n in names))}")
         if dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping):
-            _known(hints[name], value, f"{path}.{name}", source)  # type: ignore[arg-type]
+            _known(hints[name], value, f"{path}.{name}", source)
 
 
 def _at(settings: Any, path: str) -> Any:
