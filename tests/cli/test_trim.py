@@ -1,6 +1,10 @@
 """``recalib trim`` from a checkpoint to one with fewer gates."""
 
 import json
+import multiprocessing
+import shutil
+import signal
+import time
 
 import pytest
 import torch
@@ -99,6 +103,43 @@ def test_what_is_there_is_gone_on_with_only_where_asked(trim, capsys, tmp_path):
     assert (tmp_path / "trimmed-trim" / "steps.jsonl").read_text() == steps
     assert trim("--keep", "0", "--no-test", "--resume", "--runtime", "onnxruntime") == 2
     assert "begun with other settings: runtime 'eager', now 'onnxruntime'" in capsys.readouterr().err
+
+
+@pytest.mark.slow(reason="four processes, two of them killed")
+def test_a_trimming_that_is_killed_and_resumed_ends_as_an_undisturbed_one(checkpoint, cifar, tmp_path):
+    """Times are measured once and kept; so the undisturbed one starts from those of the killed one."""
+    words = ["trim", str(checkpoint), "--data", str(cifar), "--images", "200", "--rounds", "2", "--keep", "0",
+             "--no-test", "--resume"]  # fmt: skip
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["recalib.study.checkpoint", "recalib.cli.trim"])
+
+    def trimming(name):
+        to = ["--to", str(tmp_path / f"{name}.safetensors"), "--json", str(tmp_path / f"{name}.json")]
+        return processes.Process(target=main, args=([*words, *to],))
+
+    steps = tmp_path / "killed-trim" / "steps.jsonl"
+    for lines in (2, 4):  # times and every gate alone, two steps
+        running = trimming("killed")
+        running.start()
+        while running.is_alive() and (not steps.exists() or steps.read_text().count("\n") < lines):
+            time.sleep(0.001)
+        running.kill()
+        running.join()
+        assert running.exitcode == -signal.SIGKILL
+    shutil.copytree(steps.parent, tmp_path / "calm-trim")
+    (tmp_path / "calm-trim" / "steps.jsonl").write_text(steps.read_text().splitlines()[0] + "\n")
+    for name in ("killed", "calm"):
+        running = trimming(name)
+        running.start()
+        running.join()
+        assert running.exitcode == 0
+    results = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("killed", "calm")]
+    for key in ("curve", "sites", "loss", "frozen"):
+        assert results[0][key] == results[1][key]
+    killed, calm = (recalib.load_checkpoint(tmp_path / f"{name}.safetensors").state_dict()
+                    for name in ("killed", "calm"))  # fmt: skip
+    assert killed.keys() == calm.keys()
+    assert all(torch.equal(tensor, calm[key]) for key, tensor in killed.items())
 
 
 def test_a_folder_of_images_has_no_labels(trim, pictures, capsys):

@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
-from recalib.errors import RecalibError, unknown
+from recalib.errors import RecalibError, WorkFailed, unknown
 from recalib.runs.environment import without_place
 
 
@@ -47,7 +47,7 @@ class Arguments:
     out: Path = Path("study")
     """folder of the runs, of study.json and of the page, study.html"""
     minutes: float | None = None
-    """stop training after so many; the same command goes on"""
+    """stop training after so many; the same command goes on; 0 only reports what there is"""
     jobs: int | None = None
     """runs side by side; by default one, and on a GPU as many as its memory holds"""
     placement: bool = False
@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
     given = parse(Arguments, argv, "recalib study")
     from recalib.report import require_drawing
     from recalib.report.study import show_study, study_page
-    from recalib.study.study import Study, larger_than, run_study
+    from recalib.study.study import Study, larger_than, read_study, run_study
 
     require_drawing()
     job = _job(given)
@@ -97,13 +97,19 @@ def main(argv: list[str]) -> int:
         job=job, attention=given.attention, identity=given.weights is not None, larger=larger,
         placement=given.placement, seeds=given.seeds, runtime=given.runtime, rounds=given.rounds,
     )  # fmt: skip
-    results = run_study(study, given.jobs, given.minutes)
+    stopped = None
+    try:
+        results = run_study(study, given.jobs, given.minutes)
+    except WorkFailed as error:  # what is done is a study of fewer seeds
+        stopped, results = error, read_study(study)
     show_study(results)
     command = shlex.join(["recalib", "study", *map(without_place, argv)])
     page = given.out / "study.html"
     page.write_text(study_page(results, command), encoding="utf-8")
     print(page)
     write_json(given.json, results)
+    if stopped is not None:
+        raise stopped
     return 0
 
 

@@ -24,7 +24,7 @@ def show_study(results: Mapping[str, Any]) -> None:
     for network in results["networks"]:
         table.add_row(*_cells(network))
     console.print(table)
-    for line in (*results["sentences"], *_notes(results)):
+    for line in (*results["sentences"], *notes_of(results)):
         console.print(line, highlight=False, markup=False)
 
 
@@ -62,7 +62,7 @@ def study_page(results: Mapping[str, Any], command: str) -> str:
     title = f"Does attention help {results['model']}?"
     return render(
         "study.html", title=title, columns=COLUMNS, rows=rows, sentences=results["sentences"],
-        notes=_notes(results), recipe=results["study"], command=command, score=results["score"], **charts,
+        notes=notes_of(results), recipe=results["study"], command=command, score=results["score"], **charts,
     )  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def _difference(gain: Mapping[str, Any]) -> str:
     return f"{gain['points']:+.2f}{interval}"
 
 
-def _notes(results: Mapping[str, Any]) -> list[str]:
+def notes_of(results: Mapping[str, Any]) -> list[str]:
     """How far the study has come, and what it can tell."""
     found = []
     if missing := results["missing"]:

@@ -143,6 +143,12 @@ def run_study(study: Study, side_by_side: int | None = None, minutes: float | No
     return found
 
 
+def read_study(study: Study) -> dict[str, Any]:
+    """What `run_study` left when it ended, or was stopped."""
+    found: dict[str, Any] = json.loads((study.job.out / RESULT).read_text())
+    return found
+
+
 def is_finished(job: Job) -> bool:
     """Whether a job's run came to its end; what it was resumed from need not be there any more."""
     return has_ended(read_metrics(job.folder), job.recipe.epochs) and bool(_scored(job))

@@ -45,7 +45,7 @@ def run_jobs(
         jobs: resolved, each with a folder of its own.
         side_by_side: how many at a time, on the same device; by default as many as it holds, as `fitting` says.
         resume: go on with those that were begun.
-        seconds: stop after so many; what runs then saves.
+        seconds: stop after so many; what runs then saves. With 0 none is begun.
 
     Returns:
         Whether all came to their end.
@@ -62,6 +62,9 @@ def run_jobs(
     with tempfile.TemporaryDirectory() as scratch, stop_on_signals() as stop:
         waiting, running = [*jobs], dict[Path, subprocess.Popen[bytes]]()
         while waiting or running:
+            if time.monotonic() - began >= seconds:
+                _end(running)
+                return False
             places = side_by_side or (fitting(jobs[0].folder) if jobs[0].devices == 1 else 1)
             while waiting and len(running) < places:
                 one = waiting.pop(0)
@@ -73,9 +76,6 @@ def run_jobs(
             if stop:
                 _end(running)
                 raise WorkFailed("stopped; the same command with --resume goes on")
-            if time.monotonic() - began > seconds:
-                _end(running)
-                return False
             time.sleep(0.1)
     return True
 
