@@ -697,3 +697,35 @@ def test_half_of_a_mechanism_of_echo_is_refused():
     for verb in (inspect_checkpoint, load_checkpoint):
         with pytest.raises(RecalibError, match=r"layer1\.0: no attention module has the tensors .*conv\.weight"):
             verb(state)
+
+
+@pytest.mark.parametrize("kind", ["Unet", "UnetPlusPlus"])
+def test_scse_decoders_of_segmentation_models_load_from_the_file_alone(kind):
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    widths = {"encoder_depth": 3, "decoder_channels": (32, 24, 16)}
+    make = getattr(smp, kind)
+    reference = lively_(make("resnet18", encoder_weights=None, decoder_attention_type="scse", classes=5, **widths))
+    file = ddp(state_of(reference))
+    info = inspect_checkpoint(file)
+    assert (info.format, info.num_classes) == ("smp", 5)
+    assert info.architecture.startswith(f"smp:{kind.lower()}:resnet18")
+    assert info.missing == info.unexpected == info.differing == ()
+    assert_same(load_checkpoint(file), reference, 64)
+
+
+def test_timms_own_networks_with_global_context_load_from_the_file_alone():
+    reference = lively_(timm.create_model("gcresnext26ts", num_classes=CLASSES))
+    info = inspect_checkpoint(state_of(reference))
+    assert (info.format, info.architecture, info.num_classes) == ("timm", "gcresnext26ts", CLASSES)
+    assert_same(load_checkpoint(state_of(reference)), reference, 64)
+    with pytest.raises(RecalibError, match="give it as model="):
+        load_checkpoint({**state_of(reference), "stages.9.0.weight": torch.ones(1)})
+
+
+def test_eca_in_a_circle_comes_back_from_our_own_file_where_its_keys_are_plain_ecas(tmp_path):
+    reference = cifar_resnet(8)
+    insert_(reference, "eca", circular=True)
+    save_checkpoint(lively_(reference), tmp_path / "x.safetensors")
+    loaded = load_checkpoint(tmp_path / "x.safetensors")
+    assert all(placement.options["circular"] for placement in inserted(loaded).placements)
+    assert_same(loaded, reference, 32)

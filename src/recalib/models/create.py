@@ -30,6 +30,7 @@ def create_model(name: str, *, num_classes: int | None = None, pretrained: bool 
                                  of its weights, ``resnet50.a1_in1k``; ``timm:`` may stand before it
     ``torchvision:NAME``         torchvision's, such as ``torchvision:mobilenet_v2``, also with the name of its weights,
                                  ``torchvision:resnet50.IMAGENET1K_V2`` or ``ResNet50_Weights.IMAGENET1K_V2``
+    ``smp:unet:resnet18``        an architecture of segmentation_models.pytorch and its encoder
     ``cifar_resnet56``           `cifar_resnet`, with ``_bottleneck``, ``_v2`` and ``_pad`` (option A) in this order
     ``resnet20``                 short for ``cifar_resnet20``, where timm has no network of that name (56, 110, ...)
     ``hf-hub:OWNER/NAME``        a network on the Hugging Face hub, ours with its attention or timm's, also of a
@@ -66,7 +67,7 @@ def create_model(name: str, *, num_classes: int | None = None, pretrained: bool 
 def is_known(name: str) -> bool:
     """Whether a name is one for `create_known`, existing or not; others run a user's own code, or are fetched."""
     library, colon, _ = name.removeprefix("timm:").partition(":")
-    return not name.endswith(YAML) and (not colon or library == "torchvision")
+    return not name.endswith(YAML) and (not colon or library in ("torchvision", "smp"))
 
 
 def create_known(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
@@ -75,7 +76,7 @@ def create_known(name: str, *, pretrained: bool = False, **options: Any) -> nn.M
     A name that a file holds goes here: it runs no code of a stranger's, and fetches nothing unless `pretrained`.
 
     Args:
-        name: one of the first four of `create_model`.
+        name: one of the first five of `create_model`.
         pretrained: load published weights.
         **options: arguments of the network's constructor.
 
@@ -107,6 +108,9 @@ def _create(name: str, options: dict[str, Any], pretrained: bool) -> nn.Module:
     import timm
     from torchvision.models import list_models
 
+    if name.startswith("smp:"):
+        _refuse_pretrained(name, pretrained)
+        return _create_smp(name, options)
     torchvision_names = [f"torchvision:{known}" for known in list_models()]
     if name.partition(".")[0].endswith("Weights") or name.partition(".")[0] in torchvision_names:
         return _create_torchvision(known_weights(name), options, pretrained)
@@ -120,6 +124,23 @@ def _create(name: str, options: dict[str, Any], pretrained: bool) -> nn.Module:
         raise RecalibError(f"unknown model {name!r}: timm has none of that name; did you mean torchvision:{name}?")
     cifar_names = [f"cifar_resnet{depth}" for depth in (20, 32, 44, 56, 110)]
     raise unknown("model", name, [*timm.list_models(), *cifar_names, *torchvision_names])
+
+
+def _create_smp(name: str, options: dict[str, Any]) -> nn.Module:
+    try:
+        import segmentation_models_pytorch as smp
+    except ImportError:
+        raise RecalibError(f"{name} needs a package: pip install segmentation-models-pytorch") from None
+    _, _, architecture = name.partition(":")
+    architecture, _, encoder = architecture.partition(":")
+    classes = {"classes": options.pop("num_classes")} if "num_classes" in options else {}
+    try:
+        made: nn.Module = smp.create_model(
+            architecture, encoder or "resnet34", encoder_weights=None, **classes, **options
+        )
+    except (KeyError, ValueError) as error:
+        raise RecalibError(f"model {name!r}: {str(error).splitlines()[0]}") from None
+    return made
 
 
 def known_weights(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from recalib.errors import RecalibError, unknown
+from recalib.models.create import create_known
 from recalib.runs.folder import weights_of
 from recalib.surgery import insert_, load_checkpoint, save_checkpoint
 from recalib.surgery.checkpoints.checkpoint import understand
@@ -53,7 +54,7 @@ def build_segmenter(
     Raises:
         RecalibError: for an unknown name or option.
     """
-    network = _smp(name, num_classes) if name.startswith(SMP) else _torchvision(name, num_classes)
+    network = create_known(name, num_classes=num_classes) if name.startswith(SMP) else _torchvision(name, num_classes)
     if attention is not None:
         encoder: Any = network.encoder if name.startswith(SMP) else network.backbone
         insert_(encoder, attention, identity=identity, **attention_options(tuple(options)))
@@ -66,21 +67,6 @@ def _torchvision(name: str, num_classes: int) -> nn.Module:
     if name not in TORCHVISION:
         raise unknown("segmentation network", name, (*TORCHVISION, "smp:unet:resnet18"))
     return Logits(get_model(name, weights=None, weights_backbone=None, num_classes=num_classes, aux_loss=False))
-
-
-def _smp(name: str, num_classes: int) -> nn.Module:
-    try:
-        import segmentation_models_pytorch as smp
-    except ImportError:
-        raise RecalibError(f"{name} needs a package: pip install segmentation-models-pytorch") from None
-    architecture, _, encoder = name.removeprefix(SMP).partition(":")
-    try:
-        made: nn.Module = smp.create_model(
-            architecture, encoder or "resnet34", encoder_weights=None, classes=num_classes
-        )
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise RecalibError(f"model {name!r}: {str(error).splitlines()[0]}") from None
-    return made
 
 
 def write_segmenter(network: nn.Module, path: Path, name: str, classes: Sequence[str], size: int, **about: Any) -> None:

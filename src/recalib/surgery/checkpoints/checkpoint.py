@@ -150,7 +150,7 @@ def _as_weights_show(placement: Placement, tensors: Mapping[str, Tensor]) -> Att
 def _another(contents: Contents) -> Checkpoint:
     form = formats.recognise(contents.tensors, contents.beside)
     tensors = form.translate(contents.tensors)
-    attended = {**_attended(form, tensors), **_silent(form, contents.tensors)}
+    attended = {} if form.keeps else {**_attended(form, tensors), **_silent(form, contents.tensors)}
     if attended and form is formats.PLAIN:
         first, what = next(iter(attended.items()))
         LOG.warning(

@@ -51,6 +51,7 @@ class Format:
         silent: for a mechanism without tensors, the keys whose first group is the module that carries it, and its name.
         position: of attention, ``"before"`` or ``"after"`` the modules that carry it; None for the default sites.
         stride_in_1x1: whether bottlenecks stride in their first convolution, not in the 3x3.
+        keeps: whether the network is built with the attention that it has by itself.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Format:
     silent: tuple[str, str] | None = None
     position: Literal["before", "after"] | None = None
     stride_in_1x1: bool = False
+    keeps: bool = False
 
     def fits(self, keys: Iterable[str], beside: Mapping[str, Any]) -> bool:
         """Whether a checkpoint with these keys and entries is of this format."""

@@ -277,6 +277,20 @@ _SGE = Format(
     rules=(Rule(r"(.+)\.sge\.(weight|bias)", r"\1.attention.\2", vector),),
 )
 
+# U-Nets whose decoders have scSE, and timm's own networks with global context: built as they are, their modules kept.
+_SMP = Format(
+    name="smp",
+    source="segmentation_models.pytorch",
+    sign=r"decoder\.blocks\.\w+\.attention1\.attention\.cSE\.1\.weight",
+    keeps=True,
+)
+_TIMM_CONTEXT = Format(
+    name="timm",
+    source="timm's gcresnet and gcresnext",
+    sign=r"(stages|blocks)\..+\.conv_attn\.weight",
+    keeps=True,
+)
+
 PLAIN = Format(name="plain", source="torchvision, timm, or a bare state dict of recalib's", sign=r".*")
 
 FORMATS = (  # the first that fits
@@ -298,6 +312,8 @@ FORMATS = (  # the first that fits
     _DIGANTAMISRA_ECA,
     _BANGGUWU,
     _AKAMASTER,
+    _SMP,
+    _TIMM_CONTEXT,
     PLAIN,
 )
 

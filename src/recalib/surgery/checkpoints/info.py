@@ -10,7 +10,7 @@ from recalib.surgery.checkpoints.checkpoint import understand
 from recalib.surgery.checkpoints.compare import Differences, compare, without_memory
 from recalib.surgery.checkpoints.files import Source, read
 from recalib.surgery.checkpoints.format import Normalization
-from recalib.surgery.checkpoints.networks import classifier_of
+from recalib.surgery.checkpoints.networks import classifier_of, num_classes_of
 from recalib.surgery.insert import repeat_
 from recalib.surgery.insertion import Insertion
 
@@ -25,7 +25,7 @@ class CheckpointInfo:
         architecture: the network as `recalib.models.create_model` names it, or None where it cannot be told.
         attention: names of the mechanisms, or None.
         modules: number of attention modules.
-        kernels: of ECA, one a stage, or one a module where they differ within a stage; None without ECA.
+        kernels: sizes, one a stage, or one a module where they differ within a stage; None where attention has none.
         num_classes: outputs of the classifier; None for a backbone.
         normalization: mean and std of the input images in [0, 1], RGB, or None where they cannot be told.
         missing: keys of the network that the checkpoint does not have.
@@ -73,7 +73,7 @@ def inspect_checkpoint(source: Source, *, model: nn.Module | None = None) -> Che
         attention=", ".join(sorted({attended.name for attended in checkpoint.attended.values()})) or None,
         modules=len(checkpoint.attended),
         kernels=_kernels(insertion),
-        num_classes=checkpoint.num_classes if network is None else _num_classes(network, checkpoint.tensors),
+        num_classes=_num_classes(network, checkpoint.tensors),
         normalization=checkpoint.normalization,
         missing=differences.missing,
         unexpected=differences.unexpected,
@@ -82,15 +82,15 @@ def inspect_checkpoint(source: Source, *, model: nn.Module | None = None) -> Che
     )
 
 
-def _num_classes(network: nn.Module, tensors: Mapping[str, Tensor]) -> int | None:
-    classifier = classifier_of(network)
+def _num_classes(network: nn.Module | None, tensors: Mapping[str, Tensor]) -> int | None:
+    classifier = None if network is None else classifier_of(network)
     weight = None if classifier is None else tensors.get(f"{classifier[0]}.weight")
-    return None if weight is None else weight.shape[0]
+    return num_classes_of(tensors) if weight is None else weight.shape[0]
 
 
 def _kernels(insertion: Insertion) -> tuple[int, ...] | None:
-    ecas = [placement for placement in insertion.placements if placement.attention == "eca"]
-    sizes = [(eca.site.stage, eca.options["kernel_size"]) for eca in ecas if "kernel_size" in eca.options]
+    sized = [placement for placement in insertion.placements if "kernel_size" in placement.options]
+    sizes = [(placement.site.stage, placement.options["kernel_size"]) for placement in sized]
     by_stage = dict(sizes)
     if all(by_stage[stage] == size for stage, size in sizes):
         return tuple(by_stage.values()) or None

@@ -21,8 +21,11 @@ DEPTHS: dict[str, dict[tuple[int, ...], int]] = {  # blocks of each stage, by bl
         (3, 24, 36, 3): 200,
     },
 }
-OPTIONS = frozenset({"layers", "cardinality", "base_width", "stem_type", "stem_width", "avg_down", "width_mult"})
-CLASSIFIERS = ("fc", "classifier.1")  # of the networks that are told by keys
+OPTIONS = frozenset({
+    "layers", "cardinality", "base_width", "stem_type", "stem_width", "avg_down", "width_mult",
+    "encoder_depth", "decoder_channels", "decoder_attention_type", "in_channels",
+})  # fmt: skip
+CLASSIFIERS = ("fc", "classifier.1", "head.fc", "classifier", "segmentation_head.0")  # of the networks told by keys
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,14 @@ class Architecture:
 def recognise(tensors: Mapping[str, Tensor]) -> Architecture | None:
     """The network whose keys these are (attention keys aside); None where it is none of those told by keys.
 
-    Told are torchvision's ResNets, ResNeXts and Wide ResNets, timm's with deep stems and pooled shortcuts, MobileNetV2
-    with torchvision's names, and the CIFAR ResNets.
+    Told are torchvision's ResNets, ResNeXts and Wide ResNets, timm's with deep stems and pooled shortcuts, timm's own
+    networks with global context, MobileNetV2 with torchvision's names, the CIFAR ResNets, and U-Nets of
+    segmentation_models.pytorch with encoders of those.
     """
+    if "encoder.conv1.weight" in tensors and any(f"{first}.conv1.0.weight" in tensors for first in _DECODERS):
+        return _unet(tensors)
+    if any(key.endswith(".conv_attn.weight") for key in tensors) and "layer1.0.conv1.weight" not in tensors:
+        return _with_context(tensors)
     if "features.0.0.weight" in tensors and "features.1.conv.0.0.weight" in tensors:
         return _mobilenet(tensors)
     if "layer1.0.conv1.weight" not in tensors:
@@ -146,6 +154,40 @@ def _stem(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     first, second = tensors["conv1.0.weight"].shape[0], tensors["conv1.3.weight"].shape[0]
     return {"stem_type": "deep" if first == second else "deep_tiered", "stem_width": second}
 
+
+def _unet(tensors: Mapping[str, Tensor]) -> Architecture | None:
+    inner = {key.removeprefix("encoder."): t for key, t in tensors.items() if key.startswith("encoder.")}
+    encoder = recognise(inner)
+    library, _, name = "" if encoder is None else encoder.name.partition(":")
+    if encoder is None or library != "torchvision" or encoder.options:
+        return None
+    first, kind = next((first, kind) for first, kind in _DECODERS.items() if f"{first}.conv1.0.weight" in tensors)
+    stem = first.removesuffix("0")
+    widths = []
+    while f"{stem}{len(widths)}.conv2.0.weight" in tensors:
+        widths.append(tensors[f"{stem}{len(widths)}.conv2.0.weight"].shape[0])
+    options: dict[str, Any] = {"encoder_depth": len(widths), "decoder_channels": widths}
+    if f"{first}.attention1.attention.cSE.1.weight" in tensors:
+        options["decoder_attention_type"] = "scse"
+    if inner["conv1.weight"].shape[1] != 3:
+        options["in_channels"] = inner["conv1.weight"].shape[1]
+    return Architecture(f"smp:{kind}:{name}", options)
+
+
+_DECODERS = {"decoder.blocks.0": "unet", "decoder.blocks.x_0_0": "unetplusplus"}  # by their first block
+
+
+def _with_context(tensors: Mapping[str, Tensor]) -> Architecture | None:
+    """The one of timm's with these names and shapes, whatever the classes."""
+    shapes = {key: tensor.shape for key, tensor in tensors.items()}
+    for name in _WITH_CONTEXT:
+        made = Architecture(name).outline(num_classes_of(tensors)).state_dict()
+        if made.keys() == shapes.keys() and all(made[key].shape == shape for key, shape in shapes.items()):
+            return Architecture(name)
+    return None
+
+
+_WITH_CONTEXT = ("gcresnet33ts", "gcresnet50t", "gcresnext26ts", "gcresnext50ts", "gc_efficientnetv2_rw_t")
 
 # torchvision's ResNets by depth, groups and channels of the first block's middle convolution.
 _TORCHVISION = {

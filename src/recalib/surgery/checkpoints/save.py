@@ -17,7 +17,7 @@ from recalib.errors import RecalibError, WorkFailed
 from recalib.surgery.attach import WRAPPERS
 from recalib.surgery.checkpoints.files import HEADER
 from recalib.surgery.checkpoints.identify import architecture_of, timm_config
-from recalib.surgery.checkpoints.networks import Architecture, classifier_of
+from recalib.surgery.checkpoints.networks import Architecture, classifier_of, num_classes_of
 from recalib.surgery.insertion import inserted
 from recalib.version import __version__
 
@@ -120,7 +120,7 @@ def _header(network: nn.Module, num_classes: int | None, metadata: dict[str, Any
 
 def _num_classes(network: nn.Module) -> int | None:
     classifier = classifier_of(network)
-    return None if classifier is None else classifier[1].out_features
+    return num_classes_of(network.state_dict()) if classifier is None else classifier[1].out_features
 
 
 def _timm_normalization(network: nn.Module) -> list[Any] | None:
