@@ -1,9 +1,11 @@
 """Names, aliases, options and the errors that say what would be right."""
 
+import ast
 import copy
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -91,3 +93,29 @@ def test_importing_needs_torch_alone():
     heavy = "timm torchvision onnx onnxruntime openvino altair scipy tyro rich triton"
     code = f"import sys, recalib; print([m for m in {heavy.split()!r} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+OTHERS = {  # words of other projects, which are spelled as a mechanism's name
+    ("surgery/blocks/timm.py", "se"),  # an attribute of timm's blocks
+    ("surgery/checkpoints/networks.py", "scse"),  # an option of segmentation_models.pytorch's
+}
+
+
+def test_nothing_outside_names_a_mechanism_but_the_catalogue():
+    """Tables of checkpoint formats aside; everything else asks the description."""
+    classes = {cls.__name__ for mechanism in CATALOGUE.values() for cls in mechanism.classes}
+    root = Path(attention.__file__).parents[1]
+    named = set()
+    for path in root.rglob("*.py"):
+        place = path.relative_to(root).as_posix()
+        if place.startswith("attention/") or place in ("__init__.py", "surgery/checkpoints/formats.py"):
+            continue
+        tree = ast.parse(path.read_text())
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        letters = {id(a) for call in calls for a in call.args if getattr(call.func, "attr", "") in ("open", "rstrip")}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and id(node) not in letters and node.value in CATALOGUE:
+                named.add((place, node.value))
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("recalib.attention"):
+                named |= {(place, alias.name) for alias in node.names if alias.name in classes}
+    assert named == OTHERS

@@ -3,7 +3,15 @@
 from recalib.attention.ab import AB
 from recalib.attention.bam import BAM
 from recalib.attention.base import Attention, Blend, Blended, BroadcastAttention, PlainAttention
-from recalib.attention.catalogue import CATALOGUE, Mechanism, attention_names, create_attention
+from recalib.attention.catalogue import (
+    CATALOGUE,
+    PAPER,
+    TIMM_LAYERS,
+    TYPICAL,
+    Mechanism,
+    attention_names,
+    create_attention,
+)
 from recalib.attention.cbam import CBAM
 from recalib.attention.coord import Coord
 from recalib.attention.eca import ECA, ECANS, adaptive_kernel
@@ -35,10 +43,13 @@ __all__ = [
     "GCT",
     "GCTL1",
     "GE",
+    "PAPER",
     "SCSE",
     "SE",
     "SGE",
     "SRM",
+    "TIMM_LAYERS",
+    "TYPICAL",
     "Attention",
     "Blend",
     "Blended",

@@ -25,6 +25,7 @@ class AB(Attention):
     title = "Attention Bias"
     formula = "y = x + w·m"
     paper = "Klomp 2023"
+    paper_flops = (2, 0)
     identity_at_start = True
 
     def __init__(self, channels: int, identity: bool = False, **factory: Unpack[Factory]) -> None:

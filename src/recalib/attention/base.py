@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, Unpack
 
 import torch
@@ -56,6 +57,8 @@ class Described:
         paper: first author, year and arXiv number.
         authors: where its authors put it; None for the end of a residual branch.
         identity_at_start: whether a fresh module maps x to x exactly.
+        chosen_by: options of `create_attention` that make it, where its name alone makes another form.
+        paper_flops: a value of the map, and times C^2, as the tables of Klomp et al. 2023 count; None for others.
         no_weight_decay: names of the parameters, relative to the module, that an optimizer should not decay.
             They stand on the class because attributes of parameters do not survive a deepcopy.
     """
@@ -65,6 +68,8 @@ class Described:
     paper: ClassVar[str]
     authors: ClassVar[Place | None] = None
     identity_at_start: ClassVar[bool] = False
+    chosen_by: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    paper_flops: ClassVar[tuple[int, int] | None] = None
     no_weight_decay: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -37,11 +37,13 @@ class Mechanism:
         build: ``(channels, ..., **factory) -> module``; its signature names the options.
         classes: what it may build, the default first.
         aliases: other names, such as those of the original code.
+        leeway: its share of every limit on time; more than 1 for several branches.
     """
 
     build: Callable[..., nn.Module]
     classes: tuple[type[Described], ...]
     aliases: tuple[str, ...] = ()
+    leeway: float = 1.0
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -62,7 +64,7 @@ CATALOGUE: dict[str, Mechanism] = {
     "gc": Mechanism(GC, (GC,), ("gcnet",)),
     "gct": Mechanism(gct, (GCT, GCTL1)),
     "ge": Mechanism(ge, (GE, GEFull)),
-    "multi_se": Mechanism(MultiSE, (MultiSE,), ("multise", "multise3")),
+    "multi_se": Mechanism(MultiSE, (MultiSE,), ("multise", "multise3"), leeway=1.5),
     "scse": Mechanism(SCSE, (SCSE,)),
     "se": Mechanism(SE, (SE,)),
     "se_var1": Mechanism(SEVar1, (SEVar1,)),
@@ -74,6 +76,12 @@ CATALOGUE: dict[str, Mechanism] = {
     "triplet": Mechanism(Triplet, (Triplet,)),
 }
 
+
+PAPER = ("ab", "eca", "se", "srm", "multi_se", "gct")
+"""Modules that the paper compares (Klomp et al. 2023), and commands where none is named; in the order of charts."""
+
+TYPICAL = ("se", "gct")
+"""Where two stand for all: one that looks at means, and one that looks at variances too."""
 
 TIMM_LAYERS = ("se", "ese", "eca", "ecam", "ceca", "ge", "gc", "gca", "cbam", "lcbam")  # keep the map's shape
 

@@ -72,6 +72,7 @@ class ECA(Attention):
     title = "Efficient Channel Attention"
     formula = "y = x·σ(conv1d_k(m))"
     paper = "Wang 2020, arXiv:1910.03151"
+    paper_flops = (2, 0)
 
     def __init__(
         self,

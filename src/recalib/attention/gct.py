@@ -1,5 +1,6 @@
 """GCT: gated channel transformation (not the Gaussian context transformer, which shares the letters)."""
 
+from types import MappingProxyType
 from typing import Any, Literal, Unpack
 
 import torch
@@ -106,6 +107,7 @@ class GCTL1(PlainAttention):
     title = f"{_TITLE}, l1"
     formula = "y = x·(1 + tanh(γ·e/mean_c|e| + β)), e = α·Σ|x|"
     paper = _PAPER
+    chosen_by = MappingProxyType({"mode": "l1"})
     identity_at_start = True
     no_weight_decay = _NOT_DECAYED
 

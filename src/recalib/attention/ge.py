@@ -1,5 +1,6 @@
 """GE: gather-excite, parameter-free and with a full depth-wise kernel."""
 
+from types import MappingProxyType
 from typing import Any, Unpack
 
 from torch import Tensor, nn
@@ -64,6 +65,7 @@ class GEFull(PlainAttention):
     title = "Gather-Excite, full kernel"
     formula = "y = x·σ(BN(dwconv_HW(x)))"
     paper = _PAPER
+    chosen_by = MappingProxyType({"kernel_size": 7})  # the map of a ResNet's last stage at 224 px
 
     def __init__(self, channels: int, kernel_size: int, identity: bool = False, **factory: Unpack[Factory]) -> None:
         super().__init__(channels, identity, **factory)

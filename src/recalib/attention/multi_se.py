@@ -30,6 +30,7 @@ class MultiSE(Attention):
     title = "Multi-SE (domain attention)"
     formula = "y = x·σ(Σ_i aᵢ·W₂ᵢ·relu(W₁ᵢ·m)), a = softmax(A·m)"
     paper = "Wang 2019, arXiv:1904.04402"
+    paper_flops = (2, 7)  # forgets the reduction
 
     def __init__(
         self,

@@ -48,6 +48,7 @@ class SE(Attention):
     title = "Squeeze-and-Excitation"
     formula = "y = x·σ(W₂·relu(W₁·m))"
     paper = "Hu 2018, arXiv:1709.01507"
+    paper_flops = (2, 2)  # forgets the reduction
 
     def __init__(
         self,

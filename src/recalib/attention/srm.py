@@ -30,6 +30,7 @@ class SRM(Attention):
     title = "Style-based Recalibration"
     formula = "y = x·σ(BN(w₀·m + w₁·√v'))"
     paper = "Lee 2019, arXiv:1903.10829"
+    paper_flops = (6, 0)
     needs_variance = True
     no_weight_decay = frozenset({"weight", "bn.weight", "bn.bias"})
 

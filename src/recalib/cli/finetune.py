@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from recalib.attention import PAPER
 from recalib.classification import RECIPES, ClassificationJob, recipe, run
 from recalib.classification.finetune import as_json, markdown, table, variants
 from recalib.cli.arguments import parse
@@ -24,7 +25,7 @@ Examples:
 
 The recipe is finetune-short where none is named."""
 
-MODULES = (NONE, "ab", "eca", "se", "srm", "multi_se", "gct")
+MODULES = (NONE, *PAPER)
 
 
 @dataclass(frozen=True)

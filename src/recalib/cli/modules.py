@@ -11,17 +11,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 from torch import nn
 
-from recalib.attention import CATALOGUE, GCTL1, BroadcastAttention, GEFull, create_attention
-from recalib.attention.base import Described
+from recalib.attention import CATALOGUE, BroadcastAttention, create_attention
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError
 from recalib.ops import GateOnMoments
-
-CHOSEN_BY: dict[type[Described], dict[str, Any]] = {  # options that choose a form which is not the default
-    GCTL1: {"mode": "l1"},
-    GEFull: {"kernel_size": 7},  # the map of a ResNet's last stage at 224 px
-}
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ def main(argv: list[str]) -> int:
 def _entries(channels: int) -> Iterator[Entry]:
     for name, mechanism in CATALOGUE.items():
         for form in mechanism.classes:
-            options = CHOSEN_BY.get(form, {})
+            options = dict(form.chosen_by)
             module = create_attention(name, channels, **options)
             yield Entry(
                 name=name,

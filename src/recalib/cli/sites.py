@@ -11,6 +11,7 @@ from rich.table import Table
 from torch import nn
 from tyro.conf import Positional, arg
 
+from recalib.attention import TYPICAL
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError
@@ -32,7 +33,7 @@ class Arguments:
     """a network's name, package.module:factory, or a yaml of ultralytics"""
     where: Literal["residual", "blocks", "stages", "convs"] | None = None
     """the kind of place; by default residual, or blocks where the network adds nothing"""
-    attention: str = "se"
+    attention: str = TYPICAL[0]
     """the module whose cost is shown"""
     json: Path | None = None
     """file for the raw numbers"""

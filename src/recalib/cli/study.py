@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from recalib.attention import PAPER
 from recalib.cli.arguments import parse
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError, WorkFailed, unknown
@@ -34,7 +35,7 @@ class Arguments:
     """of recalib train or recalib detect train; finetune is short for finetune-short"""
     data: Path
     """folder of the data set"""
-    attention: tuple[str, ...] = ("ab", "eca", "se", "srm", "multi_se", "gct")
+    attention: tuple[str, ...] = PAPER
     """modules that are compared"""
     model: str | None = None
     """the network; by default the recipe's"""

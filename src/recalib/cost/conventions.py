@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from recalib.attention import AB, ECA, SE, SRM, MultiSE
+from recalib.attention import CATALOGUE
 from recalib.attention.base import Described
 from recalib.errors import RecalibError
 
@@ -102,25 +102,17 @@ def _klomp(operation: Operation) -> int:
     return operation.macs
 
 
-_KLOMP_MODULES: dict[type[nn.Module], Callable[[int, int], int]] = {  # from C and the elements of one image's map
-    AB: lambda channels, chw: 2 * chw,
-    ECA: lambda channels, chw: 2 * chw,
-    SE: lambda channels, chw: 2 * chw + 2 * channels**2,  # forgets the reduction
-    MultiSE: lambda channels, chw: 2 * chw + 7 * channels**2,  # forgets it too
-    SRM: lambda channels, chw: 6 * chw,
-}
-
-
 def _klomp_module(module: nn.Module, shape: torch.Size) -> int | None:
-    rule = _KLOMP_MODULES.get(type(module))
-    if rule is not None:
-        return shape[0] * rule(shape[1], shape[1:].numel())
-    if isinstance(module, Described):
-        raise RecalibError(
-            f"convention 'klomp' has no rule for {type(module).__name__}; the paper counts "
-            f"{', '.join(known.__name__ for known in _KLOMP_MODULES)}"
-        )
-    return None
+    if not isinstance(module, Described):
+        return None
+    if "paper_flops" in vars(type(module)) and module.paper_flops is not None:
+        a_value, a_square = module.paper_flops
+        return shape[0] * (a_value * shape[1:].numel() + a_square * shape[1] ** 2)
+    classes = (cls for mechanism in CATALOGUE.values() for cls in mechanism.classes)
+    counted = [cls.__name__ for cls in classes if "paper_flops" in vars(cls)]
+    raise RecalibError(
+        f"convention 'klomp' has no rule for {type(module).__name__}; the paper counts {', '.join(counted)}"
+    )
 
 
 CONVENTIONS = {

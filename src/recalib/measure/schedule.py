@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
+from recalib.attention import PAPER
 from recalib.errors import RecalibError, WorkFailed, unknown
 from recalib.measure import networks
 from recalib.measure.agreement import calibration_images, check_images
@@ -21,7 +22,7 @@ from recalib.runtimes.machine import describe
 from recalib.runtimes.timer import FEWEST_FOR_AN_INTERVAL
 from recalib.version import code_digest
 
-MODULES = ("ab", "eca", "se", "srm", "multi_se", "gct")
+MODULES = PAPER
 RUNTIMES = ("eager", "onnxruntime", "openvino")
 WITHIN = 1.0  # points: below, two measurements of the same thing an hour apart differ anyway (docs/latency.md)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from recalib.attention import create_attention
+from recalib.attention import CATALOGUE, PAPER, TIMM_LAYERS, create_attention
 from recalib.errors import RecalibError, unknown
 from recalib.measure import networks
 from recalib.measure.cells import BASELINE, Cell, fingerprint
@@ -22,11 +22,11 @@ from recalib.measure.training_steps import TRAINING, TrainingGroup, training_cel
 from recalib.runtimes.machine import describe
 from recalib.version import code_digest
 
-MODULES = ("ab", "eca", "se", "srm", "gct", "multi_se", "timm:eca", "timm:se")
+TIMM = tuple(f"timm:{name}" for name in PAPER if name in TIMM_LAYERS)  # the same modules of timm's
+MODULES = (*PAPER, *TIMM)
 BATCH = 256  # fills a GPU
 SMALLER = ("resnet18", "resnet34", "mobilenetv2_100")
 GPU_FORMS = ((TRAINING, BATCH), ("eager", BATCH), ("compile", BATCH), ("cuda_graph", 1), ("eager", 1))
-MULTI_SE = 1.5  # three branches: its share of every limit
 TIMES_LESS_THAN_TIMM = 5
 
 
@@ -188,7 +188,7 @@ def allowed(cell: Cell, cells: Sequence[Cell]) -> float | None:
     """
     if cell.module == BASELINE or cell.module.startswith("timm:"):
         return None
-    factor = MULTI_SE if cell.module == "multi_se" else 1.0
+    factor = CATALOGUE[cell.module].leeway if cell.module in CATALOGUE else 1.0
     if cell.runtime.startswith(TRAINING):
         timm = _overhead(cells, f"timm:{cell.module}", runtime=cell.runtime)
         return 1 + min(0.03 * factor, *([] if timm is None else [timm / TIMES_LESS_THAN_TIMM]), 1)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from itertools import chain, product
 
+from recalib.attention import PAPER
 from recalib.measure.cells import BASELINE
 
 # Unit shapes in a box from -1 to 1, as SVG paths: Vega takes them as symbols, the table as inline icons.
@@ -13,7 +14,6 @@ _DIAMOND = "M0,-1.25L1.25,0L0,1.25L-1.25,0Z"
 _DOWN = "M0,1.1L1.1,-.85H-1.1Z"
 _CROSS = "M-.4,-1.1h.8v.7h.7v.8h-.7v.7h-.8v-.7h-.7v-.8h.7Z"
 _SHAPES = (_CIRCLE, _SQUARE, _UP, _DIAMOND, _DOWN, _CROSS)
-_PAPER = ("ab", "eca", "se", "srm", "multi_se", "gct")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ PLAIN = Mark("var(--plain)", _CIRCLE)
 
 def marks(modules: list[str]) -> dict[str, Mark]:
     """A mark for every module; the default modules always have the same, others take what is left in their order."""
-    own = {name: Mark(f"var(--module-{i})", _SHAPES[i]) for i, name in enumerate(_PAPER)} | {BASELINE: PLAIN}
+    own = {name: Mark(f"var(--module-{i})", _SHAPES[i]) for i, name in enumerate(PAPER)} | {BASELINE: PLAIN}
     rest = (
         (shape, f"var(--module-{i})") for i, own_shape in enumerate(_SHAPES) for shape in _SHAPES if shape != own_shape
     )

@@ -158,12 +158,12 @@ def _stem(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 def _unet(tensors: Mapping[str, Tensor]) -> Architecture | None:
     inner = {key.removeprefix("encoder."): t for key, t in tensors.items() if key.startswith("encoder.")}
     encoder = recognise(inner)
-    library, _, name = "" if encoder is None else encoder.name.partition(":")
-    if encoder is None or library != "torchvision" or encoder.options:
+    if encoder is None or not encoder.name.startswith("torchvision:") or encoder.options:
         return None
+    name = encoder.name.removeprefix("torchvision:")
     first, kind = next((first, kind) for first, kind in _DECODERS.items() if f"{first}.conv1.0.weight" in tensors)
     stem = first.removesuffix("0")
-    widths = []
+    widths: list[int] = []
     while f"{stem}{len(widths)}.conv2.0.weight" in tensors:
         widths.append(tensors[f"{stem}{len(widths)}.conv2.0.weight"].shape[0])
     options: dict[str, Any] = {"encoder_depth": len(widths), "decoder_channels": widths}
