@@ -9,7 +9,6 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-import msgspec
 import yaml
 
 from recalib.errors import RecalibError, unknown
@@ -57,6 +56,8 @@ def typed(kind: type[T], settings: Mapping[str, Any], source: Path) -> T:
         RecalibError: for a name that is no field, a value of another type or not among the choices. The message has
             the path of the fault, such as ``$.recipe.epochs``.
     """
+    import msgspec  # a rented machine, which measures only, has none
+
     _known(kind, settings, "$", source)
     try:
         return msgspec.convert(dict(settings), kind, dec_hook=_own)
