@@ -9,8 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# PyTorch's exporter and SummaryWriter import two; trackers are imported by name
-FOR_OTHERS = {"onnxscript", "tensorboard", "wandb", "mlflow-skinny", "trackio"}
+# fsspec, PyTorch's exporter and SummaryWriter import three; trackers are imported by name
+FOR_OTHERS = {"s3fs", "onnxscript", "tensorboard", "wandb", "mlflow-skinny", "trackio"}
 USERS_OWN = {
     "ultralytics",
     "segmentation-models-pytorch",
@@ -56,7 +56,8 @@ def test_what_is_a_dependency_is_imported():
 
 
 def test_constraints_pin_every_dependency_within_its_bound():
-    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.partition("  #")[0].split("==") for line in lines if "==" in line)
     lines = PROJECT["dependencies"] + [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
     for line in lines:
         name = name_of(line)

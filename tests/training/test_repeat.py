@@ -1,13 +1,13 @@
 """Many seeds side by side; processes stand in for runs on a GPU, which alone tell their memory."""
 
 import json
-import subprocess
 import sys
 import time
 
 import pytest
 
 from recalib.errors import RecalibError, WorkFailed
+from recalib.runs.executor import Here, LocalProcess
 from recalib.training import repeat
 
 RUN = """
@@ -29,16 +29,16 @@ def task():
 
 
 @pytest.fixture
-def at_once(make_job, monkeypatch):
+def at_once(make_job):
     """How many runs of those that tell such a row are under way together, at most, and together with the first."""
 
     def measure(row, seeds, side_by_side=None):
-        def start(job, *_, **__):
-            return subprocess.Popen([sys.executable, "-c", RUN, str(job.folder), json.dumps(row), "1"])
+        class PretendedRuns(Here):
+            def start(self, command):
+                return LocalProcess([sys.executable, "-c", RUN, command.name, json.dumps(row), "1"])
 
-        monkeypatch.setattr(repeat, "_start", start)
         jobs = repeat.with_seeds([make_job("run")], seeds)
-        repeat.run_jobs(jobs, side_by_side)
+        repeat.run_jobs(jobs, side_by_side, executor=PretendedRuns())
         folders = [job.folder for job in jobs]
         spans = [[float((f / name).read_text()) for name in ("began", "ended")] for f in folders]
         return max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans)

@@ -25,6 +25,7 @@ from recalib.data import (
 )
 from recalib.data.dali import DaliTrain
 from recalib.data.resident import Batch
+from recalib.data.shards import Shards, has_shards
 from recalib.errors import RecalibError
 from recalib.training.task import Feed
 
@@ -71,10 +72,10 @@ def dataset_in(root: Path) -> Dataset:
     name = find_cifar(root)
     if name is not None:
         return name
-    if (root / "val").is_dir() or find_shards(root, train=False):
+    if (root / "val").is_dir() or find_shards(root, train=False) or has_shards(root, train=False):
         return "imagenet"
     raise RecalibError(
-        f"{root} holds no data set: no official folders of CIFAR, no train and val of ImageNet, no parquet"
+        f"{root} holds no data set: no official folders of CIFAR, no train and val of ImageNet, no parquet, no shards"
     )
 
 
@@ -116,6 +117,8 @@ def open_feeds(
     else:
         common |= {"size": recipe.image_size, "workers": workers}
         if reader == "dali":
+            if isinstance(kept, Shards):
+                raise RecalibError("--reader dali reads folders of images; shards are read by torchvision")
             train = DaliTrain(kept, kind, recipe.batch, **common)
         else:
             train = FolderTrain(kept, kind, recipe.batch, **common, strict=strict)
@@ -131,7 +134,7 @@ def open_feeds(
     return Feeds(train, test, tested.classes, aside if recipe.holdout else None, counts)
 
 
-def _halves(data: Path, recipe: ClassificationRecipe) -> tuple[Images | Folder, Images | Folder]:
+def _halves(data: Path, recipe: ClassificationRecipe) -> tuple[Images | Folder | Shards, Images | Folder | Shards]:
     """All training and test images."""
     train, test = (_half(data, recipe, train=train) for train in (True, False))
     if train.classes != test.classes:
@@ -140,7 +143,7 @@ def _halves(data: Path, recipe: ClassificationRecipe) -> tuple[Images | Folder, 
     return train, test
 
 
-def _half(data: Path, recipe: ClassificationRecipe, *, train: bool) -> Images | Folder:
+def _half(data: Path, recipe: ClassificationRecipe, *, train: bool) -> Images | Folder | Shards:
     if recipe.dataset == "imagenet":
         return read_folder(data, train=train)
     return read_cifar(data, recipe.dataset or "cifar10", train=train)
@@ -167,8 +170,8 @@ def open_test(
 
 
 def _test_batches(
-    images: Images | Folder, kind: Normalization, recipe: ClassificationRecipe, device: torch.device, share: Share,
-    workers: int, **shown: Any,
+    images: Images | Folder | Shards, kind: Normalization, recipe: ClassificationRecipe, device: torch.device,
+    share: Share, workers: int, **shown: Any,
 ) -> TestBatches:  # fmt: skip
     if isinstance(images, Images):
         return ResidentTest(images, kind, 500, device=device, share=share)

@@ -17,6 +17,7 @@ from recalib.data.annotations import counts
 from recalib.data.bdd import find_bdd
 from recalib.data.check import Half, check_cifar, check_folder
 from recalib.data.coco import find_coco
+from recalib.data.shards import address, has_shards
 from recalib.errors import RecalibError
 from recalib.segmentation.check import check_pictures, is_labelled
 
@@ -44,7 +45,7 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
     args = parse(Arguments, argv, "recalib check")
-    if not args.data.exists():
+    if address(args.data) is None and not args.data.exists():
         raise RecalibError(f"{args.data}: there is no such file or folder")
     if args.data.is_file() or find_coco(args.data) or find_bdd(args.data):
         return detect_check.main(argv)
@@ -68,7 +69,7 @@ def main(argv: list[str]) -> int:
 
 
 def _shards(root: Path) -> bool:
-    return any(find_shards(root, train=train) for train in (True, False))
+    return any(find_shards(root, train=train) or has_shards(root, train=train) for train in (True, False))
 
 
 def _watched(images: Iterable[Any], count: int) -> Iterable[Any]:

@@ -1,7 +1,7 @@
 """`recalib latency`: a grid of networks, modules, sizes, batches, precisions and runtimes."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from recalib.choose.advice import advise
 from recalib.choose.verdict import verdicts
 from recalib.cli.arguments import ImageSize, parse
+from recalib.cli.engine import MEASURING, MeasuringEngine, measured_away
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import announced, measured, print_notes, seconds_of
 from recalib.cost.detectors import is_detector
@@ -41,6 +42,9 @@ class Arguments:
       recalib latency resnet18 --attention eca se --size 224 320x192 --batch 1 8
       recalib latency resnet50 --runtime eager openvino --precision fp32 int8
       recalib latency fasterrcnn_resnet50_fpn --attention eca --size 800x1280
+
+    On a node of a cluster, which then does nothing else:
+      recalib latency resnet18 --engine ray --on gpu:h100
     """
 
     models: Annotated[Positional[tuple[str, ...]], arg(name="model", metavar="MODEL [MODEL ...]")]
@@ -88,6 +92,7 @@ class Arguments:
     """Folder for the results."""
     json: Path | None = None
     """File for machine and cells as one JSON object."""
+    where: MEASURING = field(default_factory=MeasuringEngine)
 
 
 def main(argv: list[str]) -> int:
@@ -99,6 +104,9 @@ def main(argv: list[str]) -> int:
     args = parse(Arguments, argv, "recalib latency")
     if not args.models:
         raise RecalibError("which networks? Name some, such as resnet18")
+    away = measured_away(args.where, "latency", argv, args.out, args.json, resumes=True)
+    if away is not None:
+        return away
     names = ("protocol", "threads", "rounds", "within", "calibration", "data", "images")
     schedule = grid(
         args.models, args.attention, args.size, args.batch, args.precision,

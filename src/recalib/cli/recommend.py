@@ -1,6 +1,6 @@
 """`recalib recommend`: the most accurate network within a budget on this machine."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from recalib.choose.budget import Budget, quantity
 from recalib.choose.recommend import Candidate, Recommendation, Wish, recommendation
 from recalib.cli.arguments import ImageSize, parse
+from recalib.cli.engine import MEASURING, MeasuringEngine, measured_away
 from recalib.cli.json_file import write_json
 from recalib.cli.measuring import measured
 from recalib.measure.run import Measured
@@ -65,6 +66,7 @@ class Arguments:
     """folder for what is measured"""
     json: Path | None = None
     """file for the recommendation and everything considered"""
+    where: MEASURING = field(default_factory=MeasuringEngine)
 
 
 def main(argv: list[str]) -> int:
@@ -72,6 +74,9 @@ def main(argv: list[str]) -> int:
     args = parse(Arguments, argv, "recalib recommend")
     limits = {name: getattr(args, name) for name in ("latency", "throughput", "memory", "params")}
     budget = Budget(**{name: text and quantity(name, text) for name, text in limits.items()})
+    away = measured_away(args.where, "recommend", argv, args.out, args.json, resumes=False)
+    if away is not None:
+        return away
     names = ("rounds", "weights", "data", "calibration")
     how = How(**{name: getattr(args, name) for name in names}, within=None if args.rounds else WITHIN)
     wish = Wish(

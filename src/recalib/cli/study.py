@@ -1,7 +1,7 @@
 """``recalib study``: does attention help, by more than chance and more than a larger network would."""
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from recalib.attention import PAPER
 from recalib.cli.arguments import parse
+from recalib.cli.engine import TRAINING, TrainingEngine
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError, WorkFailed, unknown
 from recalib.runs.environment import without_place
@@ -79,6 +80,7 @@ class Arguments:
     """as for other commands; a study goes on with what is there in any case"""
     json: Path | None = None
     """file for the results, besides study.json in the folder"""
+    where: TRAINING = field(default_factory=TrainingEngine)
 
 
 def main(argv: list[str]) -> int:
@@ -98,9 +100,10 @@ def main(argv: list[str]) -> int:
         job=job, attention=given.attention, identity=given.weights is not None, larger=larger,
         placement=given.placement, seeds=given.seeds, runtime=given.runtime, rounds=given.rounds,
     )  # fmt: skip
-    stopped = None
+    cluster, stopped = given.where.cluster(), None
+    gpus = given.where.cards(cluster) if cluster else 0
     try:
-        results = run_study(study, given.jobs, given.minutes)
+        results = run_study(study, given.jobs, given.minutes, cluster, gpus)
     except WorkFailed as error:  # what is done is a study of fewer seeds
         stopped, results = error, read_study(study)
     show_study(results)

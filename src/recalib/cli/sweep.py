@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Literal
@@ -11,9 +11,11 @@ from tyro.conf import Positional, arg
 
 from recalib.classification import RECIPES, ClassificationJob, recipe
 from recalib.cli.arguments import parse
+from recalib.cli.engine import FLAGS, TRAINING, TrainingEngine, without
 from recalib.cli.json_file import write_json
 from recalib.errors import RecalibError, require_packages
 from recalib.report.sweep import show_sweep
+from recalib.runs.executor import Command
 from recalib.runtimes import find_runtime
 
 
@@ -29,6 +31,9 @@ class Arguments:
 
     A second worker, in another terminal or on another machine that sees the folder:
       recalib sweep sweep.yaml --data DIR --trials 20 --limit 5000 --epochs 10 --join
+
+    On a cluster whose nodes see the folders, four trials a card:
+      recalib sweep sweep.yaml --data DIR --engine ray --address auto --jobs 8 --gpus 0.25
     """
 
     space: Annotated[Positional[Path], arg(metavar="SPACE")]
@@ -55,8 +60,8 @@ class Arguments:
     """trials that may run at the same time; part of the result of a search that learns"""
     runtime: str = "eager"
     """runtime of the metrics latency_ms and latency_overhead: eager, compile, onnxruntime, openvino, ..."""
-    jobs: int = 1
-    """workers on this machine; each is a process, with OMP_NUM_THREADS threads"""
+    jobs: int | None = None
+    """workers, each a process with OMP_NUM_THREADS threads; by default one on this machine, --parallel on a cluster"""
     join: bool = False
     """go on with the sweep in the folder, or work at it beside others"""
     heartbeat: float = 60.0
@@ -71,6 +76,7 @@ class Arguments:
     """live trackers of every trial beside metrics.jsonl"""
     json: Path | None = None
     """file for the best trial and all others"""
+    where: TRAINING = field(default_factory=TrainingEngine)
 
 
 def main(argv: list[str]) -> int:
@@ -82,6 +88,7 @@ def main(argv: list[str]) -> int:
             raise RecalibError(f"--{name} {value}: should be above 0")
     require_packages(("optuna",), "sweep", "sweeps")
     from recalib.study.sweep import HOLDOUT, Sweep, sweep
+    from recalib.study.sweep_cluster import sweep_on
     from recalib.study.sweep_space import read_space
 
     job = _job(given, HOLDOUT)
@@ -91,9 +98,16 @@ def main(argv: list[str]) -> int:
         print(note)
     out = given.out or Path("sweeps") / given.space.stem
     asked = Sweep(space=space, job=job, out=out, seed=given.seed, parallel=given.parallel, target=given.runtime)
-    others = _Others(out, argv, given.jobs - 1)
-    with others:
-        results = sweep(asked, trials=given.trials, join=given.join, heartbeat=given.heartbeat, begun=others.start)
+    cluster = given.where.cluster()
+    if cluster is None:
+        others = _Others(out, argv, (given.jobs or 1) - 1)
+        with others:
+            results = sweep(asked, trials=given.trials, join=given.join, heartbeat=given.heartbeat, begun=others.start)
+    else:
+        words = ["sweep", *(word for word in without(argv, (*FLAGS, "--jobs", "--json")) if word != "--join")]
+        gpus = given.where.cards(cluster) * given.devices
+        worker = Command((*words, "--join"), cpus=given.devices, gpus=gpus)
+        results = sweep_on(cluster, asked, worker, given.jobs or given.parallel, join=given.join)
     show_sweep(results)
     if results["stopped"]:
         print(results["stopped"])

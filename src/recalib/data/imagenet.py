@@ -14,9 +14,10 @@ from torchvision.transforms import InterpolationMode, v2
 
 from recalib.data.normalization import Normalization
 from recalib.data.order import Share, generator_for, held_out, order_of, seed_for, share_of, steps_in
-from recalib.data.parquet import Record, find_shards, read_shards
+from recalib.data.parquet import Record, find_shards, read_parquet
 from recalib.data.pictures import image_files, open_picture
 from recalib.data.resident import Batch
+from recalib.data.shards import Shards, has_shards, read_shards
 from recalib.errors import RecalibError, WorkFailed
 
 CROP = 224 / 256  # the share of the short side that ImageNet is evaluated on
@@ -50,12 +51,20 @@ class Folder:
         aside = held_out(len(self.files), share)
         return self._only(~aside), self._only(aside)
 
+    def order(self, repeat: int, draw: torch.Generator) -> Tensor:
+        """Indices of so many passes over the images, each in an order of its own."""
+        return order_of(len(self), repeat, draw)
+
+    def after(self, index: int) -> int:
+        """The image that stands in for one that cannot be read."""
+        return (index + 1) % len(self)
+
     def _only(self, wanted: np.ndarray) -> "Folder":
         return Folder(tuple(compress(self.files, wanted)), tuple(compress(self.labels, wanted)), self.classes)
 
 
-def read_folder(root: Path, train: bool) -> Folder:
-    """List the images of ``root/train`` or ``root/val``, or of parquet files for them.
+def read_folder(root: Path, train: bool) -> Folder | Shards:
+    """List the images of ``root/train`` or ``root/val``, or of parquet files or other shards for them.
 
     Args:
         root: the data set.
@@ -65,9 +74,11 @@ def read_folder(root: Path, train: bool) -> Folder:
         RecalibError: naming the folder that is missing, empty, or not sorted into classes, or what is wrong with the
             parquet files.
     """
-    shards = find_shards(root, train)
-    if shards:
-        return Folder(*read_shards(shards))
+    if has_shards(root, train):
+        return read_shards(root, train)
+    parquet = find_shards(root, train)
+    if parquet:
+        return Folder(*read_parquet(parquet))
     half = root / ("train" if train else "val")
     if not half.is_dir():
         raise RecalibError(f"{half} is missing: images are expected in {half}/CLASS/")
@@ -82,18 +93,19 @@ def read_folder(root: Path, train: bool) -> Folder:
 class _Pictures(Dataset[tuple[Tensor, int, int]]):
     """Decoded and cropped images by (index, seed); for an unreadable one the next that can be read, and its index."""
 
-    def __init__(self, folder: Folder, transform: v2.Compose) -> None:
+    def __init__(self, folder: Folder | Shards, transform: v2.Compose) -> None:
         self.folder, self.transform = folder, transform
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int]:
         wanted, seed = key
-        count = len(self.folder.files)
-        for index in (i % count for i in range(wanted, wanted + count)):
+        index, count = wanted, len(self.folder.files)
+        for _ in range(count):
             picture = open_picture(self.folder.files[index])
             if picture is not None:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(seed)
                     return self.transform(picture), self.folder.labels[index], -1 if index == wanted else wanted
+            index = self.folder.after(index)
         raise WorkFailed(f"none of {count} images can be read, {self.folder.files[0]} the first of them")
 
 
@@ -101,7 +113,12 @@ class _Loading:
     """What training and test batches share: reading in other processes, and noting what cannot be read."""
 
     def __init__(
-        self, folder: Folder, normalization: Normalization, transform: v2.Compose, device: torch.device, workers: int
+        self,
+        folder: Folder | Shards,
+        normalization: Normalization,
+        transform: v2.Compose,
+        device: torch.device,
+        workers: int,
     ) -> None:
         self.pictures, self.folder = _Pictures(folder, transform), folder
         self.normalization, self.device, self.workers = normalization, device, workers
@@ -142,7 +159,7 @@ class FolderTrain(_Loading):
     """
 
     def __init__(
-        self, folder: Folder, normalization: Normalization, batch: int, *, size: int, device: torch.device,
+        self, folder: Folder | Shards, normalization: Normalization, batch: int, *, size: int, device: torch.device,
         workers: int, seed: int, drop_last: bool = False, share: Share = (0, 1), strict: bool = False,
         repeat: int = 1,
     ) -> None:  # fmt: skip
@@ -162,7 +179,7 @@ class FolderTrain(_Loading):
             WorkFailed: at an unreadable image, if strict.
         """
         count = self.count
-        order = order_of(len(self.folder.files), self.repeat, generator_for(self.seed, epoch, attempt)).tolist()
+        order = self.folder.order(self.repeat, generator_for(self.seed, epoch, attempt)).tolist()
         mine = (range(count)[share_of(step, self.batch, count, self.share)] for step in range(start, len(self)))
         keys = ([(order[i], seed_for(self.seed, epoch, attempt, i)) for i in positions] for positions in mine)
         for images, labels, _ in self.load(keys):
@@ -189,7 +206,7 @@ class FolderTest(_Loading):
     """
 
     def __init__(
-        self, folder: Folder, normalization: Normalization, batch: int, *, size: int, device: torch.device,
+        self, folder: Folder | Shards, normalization: Normalization, batch: int, *, size: int, device: torch.device,
         workers: int, share: Share = (0, 1), crop: float = CROP, interpolation: str = "bilinear",
     ) -> None:  # fmt: skip
         whole = v2.Resize(round(size / crop), InterpolationMode(interpolation), antialias=True)

@@ -43,7 +43,7 @@ def find_shards(root: Path, train: bool) -> list[Path]:
     return []
 
 
-def read_shards(shards: list[Path]) -> tuple[tuple[Record, ...], tuple[int, ...], tuple[str, ...]]:
+def read_parquet(shards: list[Path]) -> tuple[tuple[Record, ...], tuple[int, ...], tuple[str, ...]]:
     """Images, labels and the names of the classes.
 
     Args:

@@ -11,6 +11,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from recalib.data.normalization import Normalization
 from recalib.data.parquet import Record
+from recalib.data.shards import Member
 from recalib.errors import RecalibError
 
 
@@ -26,10 +27,10 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def open_picture(file: Path | Record) -> Image.Image | None:
+def open_picture(file: Path | Record | Member) -> Image.Image | None:
     """An image in RGB, or None where it cannot be read as one, or is so large that Pillow takes it for an attack."""
     try:
-        with Image.open(file.open() if isinstance(file, Record) else file) as picture:
+        with Image.open(file if isinstance(file, Path) else file.open()) as picture:
             return picture.convert("RGB")
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError):
         return None
@@ -56,7 +57,7 @@ def centre(picture: Image.Image, size: tuple[int, int], crop: float, interpolati
 
 
 def read_batch(
-    files: Iterable[Path | Record],
+    files: Iterable[Path | Record | Member],
     size: tuple[int, int],
     crop: float,
     form: Normalization,

@@ -14,6 +14,7 @@ from recalib.data.cifar import find_cifar, read_cifar
 from recalib.data.imagenet import Folder, read_folder
 from recalib.data.normalization import Normalization
 from recalib.data.pictures import image_files, read_batch
+from recalib.data.shards import Shards
 from recalib.deploy.about import About
 from recalib.deploy.classifier import about_of
 from recalib.deploy.classifier_file import relative_difference
@@ -114,14 +115,14 @@ def check_images(folder: Path | None) -> None:
         _listed(folder, 2)
 
 
-def _listed(folder: Path, most: int) -> tuple[Folder, str]:
+def _listed(folder: Path, most: int) -> tuple[Folder | Shards, str]:
     found, source = _found(folder, most)
     if len(found.files) < 2:
         raise RecalibError(f"{folder} holds one image: one half is calibrated on and the other judged, so give two")
     return found, source
 
 
-def _found(folder: Path, most: int) -> tuple[Folder, str]:
+def _found(folder: Path, most: int) -> tuple[Folder | Shards, str]:
     for half, source in (("val", "validation images"), ("train", "training images")):
         if (folder / half).is_dir():
             return read_folder(folder, train=half == "train").first(most), source

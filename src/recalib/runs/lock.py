@@ -93,6 +93,19 @@ class FolderLock:
             probe.unlink(missing_ok=True)
 
 
+def is_held(folder: Path) -> bool:
+    """Decide whether a process has a folder's lock, or may have it: it is of another machine, and its sign is fresh."""
+    lock = FolderLock(folder)
+    if not lock.path.exists():
+        return False
+    try:
+        lock.acquire()
+    except RecalibError:
+        return True
+    lock.release()
+    return False
+
+
 def _kernel_lock(file: int) -> bool | None:
     """Whether the kernel gave its lock; None where the file system has none."""
     try:

@@ -20,6 +20,7 @@ from recalib.measure.networks import deeper
 from recalib.measure.statistics import ratio_interval
 from recalib.models import create_model
 from recalib.runs import environment, read_metrics, write_json
+from recalib.runs.executor import Executor
 from recalib.study.times import latencies
 from recalib.surgery import checked_name, sites
 from recalib.training.comparison import Comparison, Difference
@@ -111,13 +112,18 @@ class Study:
         return [_with_seed(arm.job, seed) for seed in range(first, first + self.seeds) for arm in arms]
 
 
-def run_study(study: Study, side_by_side: int | None = None, minutes: float | None = None) -> dict[str, Any]:
+def run_study(
+    study: Study, side_by_side: int | None = None, minutes: float | None = None, executor: Executor | None = None,
+    gpus: float = 0,
+) -> dict[str, Any]:  # fmt: skip
     """Train what is not trained yet, measure times, and say what follows; the results stay in the study's folder.
 
     Args:
         study: what is compared.
         side_by_side: runs at a time; by default one, and on a GPU as many as its memory holds.
         minutes: stop training after so many.
+        executor: where runs are trained, by default here.
+        gpus: cards of a run on a cluster, or a part of one.
 
     Returns:
         `results`, which are in ``study.json`` too.
@@ -135,7 +141,8 @@ def run_study(study: Study, side_by_side: int | None = None, minutes: float | No
             build_network(arm.job.recipe, 10)  # names and options that do not exist are told before the first run
     left = [job for job in study.jobs(arms) if not is_finished(job)]
     try:
-        run_jobs(left, side_by_side, resume=True, seconds=float("inf") if minutes is None else 60 * minutes)
+        seconds = float("inf") if minutes is None else 60 * minutes
+        run_jobs(left, side_by_side, resume=True, seconds=seconds, executor=executor, gpus=gpus)
     finally:
         found = results(study)
         study.job.out.mkdir(parents=True, exist_ok=True)

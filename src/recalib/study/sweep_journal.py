@@ -28,6 +28,7 @@ from recalib.errors import RecalibError, WorkFailed
 from recalib.study.sweep_search import End, Past
 
 NAME = "sweep"
+JOURNAL = "journal.log"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Attempt:
         return f"{self.index:04}" + (f".{self.count}" if self.count > 1 else "")
 
 
+def begun(folder: Path) -> bool:
+    """Decide whether a folder holds a sweep."""
+    return (folder / JOURNAL).exists()
+
+
 class TakenOver(Exception):
     """The attempt was given up, and its trial is another worker's now."""
 
@@ -80,8 +86,8 @@ class Journal:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], directions: Sequence[str], *, join: bool) -> None:
         self.folder = folder
-        file = folder / "journal.log"
-        if file.exists() and not join:
+        file = folder / JOURNAL
+        if begun(folder) and not join:
             raise RecalibError(f"{folder} holds a sweep already; add --join to go on with it or work beside it")
         folder.mkdir(parents=True, exist_ok=True)
         backend = JournalFileBackend(str(file), _Whole(file))

@@ -1,17 +1,17 @@
 """Jobs with many modules and seeds, each in a process of its own, one after another or side by side."""
 
 import math
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import read_metrics, stop_on_signals, write_json
+from recalib.runs.executor import Command, Executor, Here, Running, end
+from recalib.runs.lock import is_held
 from recalib.training.job import Job
 
 J = TypeVar("J", bound=Job)
@@ -37,8 +37,9 @@ def with_seeds(jobs: Sequence[J], seeds: int) -> list[J]:
 
 
 def run_jobs(
-    jobs: Sequence[Job], side_by_side: int | None = None, *, resume: bool = False, seconds: float = math.inf
-) -> bool:
+    jobs: Sequence[Job], side_by_side: int | None = None, *, resume: bool = False, seconds: float = math.inf,
+    executor: Executor | None = None, gpus: float = 0,
+) -> bool:  # fmt: skip
     """Run jobs in this order, each in a process of its own.
 
     Args:
@@ -46,6 +47,9 @@ def run_jobs(
         side_by_side: how many at a time, on the same device; by default as many as it holds, as `fitting` says.
         resume: go on with those that were begun.
         seconds: stop after so many; what runs then saves. With 0 none is begun.
+        executor: where they run, by default here. A cluster has its own queue: it is given as many as there are, and a
+            run whose node is lost goes on from its checkpoint on another. All nodes see the runs' folders.
+        gpus: cards of a run on a cluster, or a part of one.
 
     Returns:
         Whether all came to their end.
@@ -59,25 +63,46 @@ def run_jobs(
     began = time.monotonic()
     if len({job.folder for job in jobs}) < len(jobs):
         raise RecalibError(f"several runs would share the folder {jobs[0].folder}")
-    with tempfile.TemporaryDirectory() as scratch, stop_on_signals() as stop:
-        waiting, running = [*jobs], dict[Path, subprocess.Popen[bytes]]()
-        while waiting or running:
+    executor = executor or Here()
+    if executor.queues and jobs:
+        jobs[0].out.mkdir(parents=True, exist_ok=True)  # where other machines see the scratch folder too
+    place = jobs[0].out if executor.queues and jobs else None
+    with tempfile.TemporaryDirectory(dir=place) as scratch, stop_on_signals() as stop:
+        start = _Start(executor, Path(scratch).resolve(), gpus, resume)
+        waiting, running, lost = [*jobs], dict[Path, Running](), list[Job]()
+        while waiting or running or lost:
             if time.monotonic() - began >= seconds:
-                _end(running)
+                end([*running.values()])
                 return False
-            places = side_by_side or (fitting(jobs[0].folder) if jobs[0].devices == 1 else 1)
+            places = side_by_side or _places(jobs, executor)
+            for one in [one for one in lost if not is_held(one.folder)]:
+                lost.remove(one)
+                waiting.insert(0, one)
             while waiting and len(running) < places:
                 one = waiting.pop(0)
-                running[one.folder] = _start(one, Path(scratch), resume=resume, alone=places == 1)
-            for folder in [f for f, process in running.items() if process.poll() is not None]:
-                if running.pop(folder).returncode:
-                    _end(running)
+                running[one.folder] = start(one, alone=not executor.queues and places == 1)
+            for folder, status in [(folder, process.poll()) for folder, process in running.items()]:
+                if running[folder].lost:
+                    print(f"the node of {folder} is lost: the run goes on from its checkpoint on another")
+                    lost += [job for job in jobs if job.folder == folder]
+                    start.again.add(folder)
+                    del running[folder]
+                elif status is not None:
+                    del running[folder]
+                if status:
+                    end([*running.values()])
                     raise WorkFailed(f"the run {folder} failed; its messages are above or in its log.txt")
             if stop:
-                _end(running)
+                end([*running.values()])
                 raise WorkFailed("stopped; the same command with --resume goes on")
             time.sleep(0.1)
     return True
+
+
+def _places(jobs: Sequence[Job], executor: Executor) -> int:
+    if executor.queues:
+        return len(jobs)
+    return fitting(jobs[0].folder) if jobs[0].devices == 1 else 1
 
 
 def fitting(first: Path) -> int:
@@ -100,27 +125,20 @@ def _with_seed(job: J, seed: int, named: bool) -> J:
     return replace(job, recipe=replace(job.recipe, seed=seed), name=name)
 
 
-def _start(job: Job, scratch: Path, *, resume: bool, alone: bool) -> subprocess.Popen[bytes]:
-    config = scratch / f"{job.folder.name}.json"
-    write_json(config, job.config())
-    command = [
-        sys.executable,
-        "-m",
-        "recalib",
-        *job.command.split(),
-        "--config",
-        str(config),
-        *(["--resume"] if resume else []),
-    ]
-    if alone:
-        return subprocess.Popen(command)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    with (job.folder / "log.txt").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log)
+@dataclass
+class _Start:
+    """Starts jobs, each by a configuration of its own in a scratch folder."""
 
+    executor: Executor
+    scratch: Path
+    gpus: float
+    resume: bool
+    again: set[Path] = field(default_factory=set)  # folders of runs that go on in any case
 
-def _end(running: dict[Path, "subprocess.Popen[bytes]"]) -> None:
-    for process in running.values():
-        process.terminate()  # each saves and says how to go on
-    for process in running.values():
-        process.wait()
+    def __call__(self, job: Job, *, alone: bool) -> Running:
+        config = self.scratch / f"{job.folder.name}.json"
+        write_json(config, job.config())
+        resume = ["--resume"] if self.resume or job.folder in self.again else []
+        words = (*job.command.split(), "--config", str(config), *resume)
+        log = None if alone else job.folder / "log.txt"
+        return self.executor.start(Command(words, name=str(job.folder), cpus=job.devices, gpus=self.gpus, log=log))
