@@ -20,7 +20,7 @@ from recalib.detection.detectors import DETECTORS, DetectorSpec
 from recalib.detection.job import DetectionJob
 from recalib.detection.recipes import DetectionRecipe
 from recalib.models import create_model
-from recalib.runs import read_state, write_json
+from recalib.runs import read_state
 from recalib.segmentation import networks
 from recalib.segmentation.job import SegmentationJob
 from recalib.segmentation.recipes import SegmentationRecipe
@@ -95,23 +95,18 @@ def _job(kind, recipe, small, ours, changes):
 class Ended:
     """In the place of a process that has ended well."""
 
-    returncode = 0
+    lost = False
 
     def poll(self):
         return 0
 
-    def wait(self):
-        return 0
-
-    def terminate(self):
+    def stop(self):
         return
 
 
-def started_here(job, scratch, *, resume, alone):
-    """In the place of `repeat._start`: the same command, in this process, to its end."""
-    config = scratch / f"{job.folder.name}.json"
-    write_json(config, job.config())
-    assert main([*job.command.split(), "--config", str(config), *["--resume"] * resume]) == 0
+def started_here(executor, command):
+    """In the place of `Here.start`: the same command, in this process, to its end."""
+    assert main([*command.arguments]) == 0
     return Ended()
 
 

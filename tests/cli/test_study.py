@@ -8,11 +8,11 @@ import pytest
 from tests.jobs import started_here
 
 from recalib.cli import main
-from recalib.training import repeat
+from recalib.runs.executor import Here
 
 
 def test_a_study_trains_measures_and_draws(cifar, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(repeat, "_start", started_here)
+    monkeypatch.setattr(Here, "start", started_here)
     out = tmp_path / "study"
     flags = ["--data", str(cifar), "--model", "cifar_resnet8", "--attention", "eca", "--deeper", "cifar_resnet14",
              "--seeds", "1", "--epochs", "1", "--limit", "40", "--batch", "20", "--rounds", "2", "--out", str(out),
@@ -29,13 +29,13 @@ def test_a_study_trains_measures_and_draws(cifar, tmp_path, capsys, monkeypatch)
 def test_a_study_that_is_stopped_is_one_of_fewer_seeds_and_its_page_says_so(cifar, tmp_path, capsys, monkeypatch):
     begun = iter(range(10))
 
-    def stopped_after_three(job, scratch, **how):
-        ended = started_here(job, scratch, **how)
+    def stopped_after_three(*how):
+        ended = started_here(*how)
         if next(begun) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return ended
 
-    monkeypatch.setattr(repeat, "_start", stopped_after_three)
+    monkeypatch.setattr(Here, "start", stopped_after_three)
     out = tmp_path / "study"
     words = ["study", "cifar-quick", "--data", str(cifar), "--model", "cifar_resnet8", "--attention", "eca", "--deeper",
              "none", "--seeds", "2", "--epochs", "1", "--limit", "40", "--batch", "20", "--rounds", "0", "--out",
@@ -48,7 +48,7 @@ def test_a_study_that_is_stopped_is_one_of_fewer_seeds_and_its_page_says_so(cifa
     found = json.loads((out / "study.json").read_text())
     assert [len(network["scores"]) for network in found["networks"]] == [2, 1]
     assert "1 of 4 runs are missing" in (out / "study.html").read_text()
-    monkeypatch.setattr(repeat, "_start", None)  # nothing is begun
+    monkeypatch.setattr(Here, "start", None)  # nothing is begun
     assert main([*words, "--minutes", "0"]) == 0
     assert "1 of 4 runs are missing" in capsys.readouterr().out
 

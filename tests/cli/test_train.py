@@ -13,7 +13,7 @@ from tests.jobs import started_here
 
 from recalib.cli import main
 from recalib.runs import read_metrics
-from recalib.training import repeat
+from recalib.runs.executor import Here
 
 TINY = ["--model", "cifar_resnet8", "--epochs", "2", "--batch", "20", "--limit", "100", "--device", "cpu"]
 
@@ -122,7 +122,7 @@ def test_of_two_processes_one_talks_and_the_other_killed_is_named_in_a_line_that
 
 
 def test_several_modules_in_one_command_make_a_table_against_the_baseline(command, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(repeat, "_start", started_here)
+    monkeypatch.setattr(Here, "start", started_here)
     flags = ("--attention", "none", "eca", "--epochs", "1", "--json", str(tmp_path / "out.json"))
     assert main(command("run", *flags)) == 0
     said = capsys.readouterr().out

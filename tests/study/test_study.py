@@ -12,8 +12,8 @@ from recalib import RecalibError
 from recalib.classification import ClassificationJob, ClassificationRecipe
 from recalib.classification.network import build_network
 from recalib.report.study import markdown, study_page
+from recalib.runs.executor import Here
 from recalib.study.study import Study, larger_than, results, run_study, shares_of
-from recalib.training import repeat
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_the_page_shows_times_and_the_table_escapes(make_study):
 
 
 def test_a_study_trains_everything_and_goes_on_where_it_was_stopped(cifar, tmp_path, monkeypatch):
-    monkeypatch.setattr(repeat, "_start", started_here)
+    monkeypatch.setattr(Here, "start", started_here)
     recipe = ClassificationRecipe(model="cifar_resnet8", epochs=1, limit=40, batch=20)
     job = ClassificationJob(recipe=recipe, data=cifar, out=tmp_path / "study", preset="small", accelerator="cpu")
     study = Study(job=job, attention=("eca",), seeds=2, rounds=2)
