@@ -119,3 +119,25 @@ def test_nothing_outside_names_a_mechanism_but_the_catalogue():
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("recalib.attention"):
                 named |= {(place, alias.name) for alias in node.names if alias.name in classes}
     assert named == OTHERS
+
+
+def lines_of_code(path, *names):
+    """How many lines of a file, or of some of its functions, are code: no documentation, comments, blanks, imports."""
+    text = path.read_text().splitlines()
+    tree = ast.parse("\n".join(text))
+    wanted = [n for n in ast.walk(tree) if getattr(n, "name", "") in names] if names else [tree]
+    own = {i for n in wanted for i in range(getattr(n, "lineno", 1), getattr(n, "end_lineno", len(text)) + 1)}
+    for node in ast.walk(tree):
+        first = node.body[0] if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body else None
+        said = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+        for n in (first if said else None, node if isinstance(node, ast.Import | ast.ImportFrom) else None):
+            own -= set() if n is None else set(range(n.lineno, n.end_lineno + 1))
+    return sum(bool(text[i - 1].strip()) and not text[i - 1].strip().startswith("#") for i in own)
+
+
+@pytest.mark.parametrize("name", attention_names())
+def test_a_mechanism_is_a_short_file_and_its_gate_shorter(name):
+    path = Path(inspect.getfile(CATALOGUE[name].classes[0]))
+    assert lines_of_code(path) <= 60
+    if isinstance(create_attention(name, 8), attention.Attention):
+        assert lines_of_code(path, "__init__", "gate") <= 30

@@ -12,16 +12,19 @@ from recalib.attention.bam import BAM
 from recalib.attention.base import Blended, Described
 from recalib.attention.cbam import CBAM
 from recalib.attention.coord import Coord
-from recalib.attention.eca import ECA, ECANS
+from recalib.attention.eca import ECA
+from recalib.attention.eca_ns import ECANS
 from recalib.attention.ecam import ECAM
 from recalib.attention.ela import ELA
 from recalib.attention.fca import Fca
 from recalib.attention.gc import GC
-from recalib.attention.gct import GCT, GCTL1, gct
+from recalib.attention.gct import GCT, gct
+from recalib.attention.gct_l1 import GCTL1
 from recalib.attention.ge import GE, GEFull, ge
 from recalib.attention.multi_se import MultiSE
 from recalib.attention.scse import SCSE
-from recalib.attention.se import SE, SEVar1, SEVar2, SEVar3
+from recalib.attention.se import SE
+from recalib.attention.se_var import SEVar1, SEVar2, SEVar3
 from recalib.attention.sge import SGE
 from recalib.attention.simam import SimAM
 from recalib.attention.srm import SRM

@@ -1,4 +1,4 @@
-"""ECA: efficient channel attention, with shared and with per-channel kernels."""
+"""ECA: efficient channel attention, one kernel shared by all channels."""
 
 import math
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from recalib.attention.base import Attention, Factory, Shapes
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
-from recalib.ops.capture import is_captured
 from recalib.ops.gates import Kernel
+from recalib.ops.reference import convolve_channels
 
 
 def adaptive_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:
@@ -21,7 +21,8 @@ def adaptive_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:
     return t if t % 2 else t + 1
 
 
-def _kernel(kernel_size: int | str, channels: int) -> int:
+def odd_kernel(kernel_size: int | str, channels: int) -> int:
+    """A kernel size as it was given, checked, or computed from the channels."""
     if kernel_size == "adaptive":
         return adaptive_kernel(channels)
     if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
@@ -30,23 +31,6 @@ def _kernel(kernel_size: int | str, channels: int) -> int:
             "per stage such as (3, 5, 5, 7) or '3557'"
         )
     return kernel_size
-
-
-def _convolved(mean: Tensor, weight: Tensor) -> Tensor:
-    """Each row of the means (N, C) convolved with one kernel (1, 1, k), zero padded; shape (N, C).
-
-    As a sum of shifted rows where torch's own convolution is slow: on a CPU, at more than one image, it takes 3 times
-    as long forward and 2 to 60 times as long backward (8 to 256 images, 256 to 2048 channels, two threads).
-    """
-    k, channels = weight.shape[2], mean.shape[1]
-    if is_captured(mean) or mean.device.type != "cpu" or len(mean) == 1:
-        return F.conv1d(mean.unsqueeze(1), weight, padding=k // 2).squeeze(1)
-    first, *others = weight.flatten().unbind()
-    padded = F.pad(mean, (k // 2, k // 2))
-    mixed = padded[:, :channels] * first
-    for tap, factor in enumerate(others, start=1):
-        mixed = torch.addcmul(mixed, padded[:, tap : tap + channels], factor)
-    return mixed
 
 
 def _circled(mean: Tensor, k: int) -> Tensor:
@@ -83,7 +67,7 @@ class ECA(Attention):
         **factory: Unpack[Factory],
     ) -> None:
         super().__init__(channels, identity, **factory)
-        k = _kernel(kernel_size, channels)
+        k = odd_kernel(kernel_size, channels)
         if circular and k > channels:
             raise RecalibError(f"kernel_size={k}: a circle of {channels} channels is shorter than the kernel")
         self.circular = circular
@@ -99,7 +83,7 @@ class ECA(Attention):
         mean, weight = moments.mean, self.conv.weight.to(moments.mean.dtype)
         if self.circular:
             return Affine(F.conv1d(_circled(mean, self.kernel_size).unsqueeze(1), weight).squeeze(1).sigmoid())
-        return Affine(_convolved(mean, weight).sigmoid())
+        return Affine(convolve_channels(mean, weight).sigmoid())
 
     def kernel(self, size: int) -> Kernel | None:
         """The gate as one kernel, where zeros surround the channels; see `recalib.ops.gates`."""
@@ -124,48 +108,3 @@ class ECA(Attention):
     def extra_repr(self) -> str:
         """The channels and the kernel."""
         return f"{self.channels}, kernel_size={self.kernel_size}"
-
-
-class ECANS(ECA):
-    """ECA-NS from Wang et al. 2020, https://arxiv.org/abs/1910.03151: kernels not shared between channels.
-
-    ``y = x * sigmoid(sum_j w_cj * m_(c+j))``: a band matrix with k*C parameters (the paper's W_k).
-
-    Args:
-        channels: C.
-        kernel_size: k, as in `ECA`.
-        identity: start as the exact identity.
-        **factory: device and dtype of the parameters.
-    """
-
-    title = "ECA, kernels not shared"
-    formula = "y = x·σ(Σ_j w_cj·m_c+j)"
-
-    def __init__(
-        self,
-        channels: int,
-        kernel_size: int | Literal["adaptive"] = 3,
-        identity: bool = False,
-        **factory: Unpack[Factory],
-    ) -> None:
-        Attention.__init__(self, channels, identity, **factory)
-        self.circular = False
-        k = _kernel(kernel_size, channels)
-        self.conv = nn.Conv1d(channels, channels, k, groups=channels, bias=False, **factory)
-
-    def gate(self, moments: Moments) -> Affine:
-        """Scale of shape (N, C)."""
-        k = self.kernel_size
-        neighbours = F.pad(moments.mean, (k // 2, k // 2)).unfold(1, k, 1)  # (N, C, k)
-        weight: Tensor = self.conv.weight.squeeze(1).to(moments.mean.dtype)
-        return Affine(torch.sum(neighbours * weight, 2).sigmoid())
-
-    kernel = ECA.kernel
-
-    @classmethod
-    def told_by(cls, shapes: Shapes) -> dict[str, Any]:
-        """One kernel a channel."""
-        channels, _, k = shapes["conv.weight"]
-        if channels == 1:
-            raise ValueError("one kernel is ECA's")
-        return {"channels": channels, "kernel_size": k}

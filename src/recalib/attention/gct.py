@@ -1,19 +1,15 @@
 """GCT: gated channel transformation (not the Gaussian context transformer, which shares the letters)."""
 
-from types import MappingProxyType
 from typing import Any, Literal, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from recalib.attention.base import Attention, Factory, PlainAttention, Shapes
+from recalib.attention.base import Attention, Factory, Shapes
+from recalib.attention.gct_l1 import GCTL1
 from recalib.errors import RecalibError
 from recalib.ops import Affine, Moments
 from recalib.ops.gates import Kernel
-
-_TITLE = "Gated Channel Transformation"
-_PAPER = "Yang 2020, arXiv:1909.11519"
-_NOT_DECAYED = frozenset({"beta"})
 
 
 def gct(
@@ -58,12 +54,12 @@ class GCT(Attention):
         **factory: device and dtype of the parameters.
     """
 
-    title = _TITLE
+    title = "Gated Channel Transformation"
     formula = "y = x·(1 + tanh(γ·e/√mean_c(e²) + β)), e = α·√(HW·(v + m²))"
-    paper = _PAPER
+    paper = "Yang 2020, arXiv:1909.11519"
     identity_at_start = True
     needs_variance = True
-    no_weight_decay = _NOT_DECAYED
+    no_weight_decay = frozenset({"beta"})
 
     def __init__(self, channels: int, eps: float = 1e-5, identity: bool = False, **factory: Unpack[Factory]) -> None:
         super().__init__(channels, identity, **factory)
@@ -89,49 +85,3 @@ class GCT(Attention):
     def kernel(self, size: int) -> Kernel:
         """The gate as one kernel; see `recalib.ops.gates`."""
         return Kernel("context", (self.alpha, self.gamma, self.beta), (size, self.eps))
-
-
-class GCTL1(PlainAttention):
-    """Gated Channel Transformation from Yang et al. 2020, https://arxiv.org/abs/1909.11519, l1 norm.
-
-    As `GCT` with ``e = alpha * sum |x|`` and ``n = gamma * e / (mean_c |e| + eps)``, in float32.
-
-    Args:
-        channels: C.
-        after_relu: the map is known to be non-negative: sum x in place of the sum of absolute values.
-        eps: epsilon of the normalization.
-        identity: accepted for uniformity; the module starts as the identity anyway.
-        **factory: device and dtype of the parameters.
-    """
-
-    title = f"{_TITLE}, l1"
-    formula = "y = x·(1 + tanh(γ·e/mean_c|e| + β)), e = α·Σ|x|"
-    paper = _PAPER
-    chosen_by = MappingProxyType({"mode": "l1"})
-    identity_at_start = True
-    no_weight_decay = _NOT_DECAYED
-
-    def __init__(
-        self,
-        channels: int,
-        after_relu: bool = False,
-        eps: float = 1e-5,
-        identity: bool = False,
-        **factory: Unpack[Factory],
-    ) -> None:
-        super().__init__(channels, identity, **factory)
-        self.after_relu = after_relu
-        self.eps = eps
-        self.alpha = nn.Parameter(torch.ones(channels, **factory))
-        self.gamma = nn.Parameter(torch.zeros(channels, **factory))
-        self.beta = nn.Parameter(torch.zeros(channels, **factory))
-
-    def recalibrated(self, x: Tensor) -> Tensor:
-        """The map x (N, C, H, W), scaled."""
-        wide = x.double() if x.dtype == torch.float64 else x.float()
-        sums = (wide if self.after_relu else wide.abs()).sum((2, 3))
-        e = sums * self.alpha
-        size = e if self.after_relu else e.abs()
-        norm = size.mean(1, keepdim=True) + self.eps
-        scale = 1 + torch.tanh(e * (self.gamma / norm) + self.beta)
-        return x * scale.to(x.dtype)[:, :, None, None]

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recalib.ops.capture import is_captured, is_observed, is_symbolic, may_overwrite
 from recalib.ops.contract import Affine, Moments, ask, is_gate, wide
@@ -75,3 +76,20 @@ def integrate(x: Tensor, affine: Affine, overwrite: bool = False) -> Tensor:
     if shift is None:
         return x.mul_(scale) if overwrite else x * scale
     return torch.addcmul(shift, x, scale)
+
+
+def convolve_channels(mean: Tensor, weight: Tensor) -> Tensor:
+    """Each row of the means (N, C) convolved with one kernel (1, 1, k), zero padded; shape (N, C).
+
+    As a sum of shifted rows where torch's own convolution is slow: on a CPU, at more than one image, it takes 3 times
+    as long forward and 2 to 60 times as long backward (8 to 256 images, 256 to 2048 channels, two threads).
+    """
+    k, channels = weight.shape[2], mean.shape[1]
+    if is_captured(mean) or mean.device.type != "cpu" or len(mean) == 1:
+        return F.conv1d(mean.unsqueeze(1), weight, padding=k // 2).squeeze(1)
+    first, *others = weight.flatten().unbind()
+    padded = F.pad(mean, (k // 2, k // 2))
+    mixed = padded[:, :channels] * first
+    for tap, factor in enumerate(others, start=1):
+        mixed = torch.addcmul(mixed, padded[:, tap : tap + channels], factor)
+    return mixed
