@@ -26,6 +26,7 @@ class BAM(PlainAttention):
     title = "Bottleneck Attention Module"
     formula = "y = x·(1 + σ(Mc(m)·Ms(x)))"
     paper = "Park 2018, arXiv:1807.06514"
+    planar = True
     authors = Place(r"(.*\.)?layer[123]", "after")
 
     def __init__(

@@ -59,6 +59,8 @@ class Described:
         identity_at_start: whether a fresh module maps x to x exactly.
         chosen_by: options of `create_attention` that make it, where its name alone makes another form.
         paper_flops: a value of the map, and times C^2, as the tables of Klomp et al. 2023 count; None for others.
+        planar: whether the law is one of rows, columns or neighbours, so that it has maps (N, C, H, W) alone; others
+            take (N, C, *spatial) and do not see how pixels are arranged.
         no_weight_decay: names of the parameters, relative to the module, that an optimizer should not decay.
             They stand on the class because attributes of parameters do not survive a deepcopy.
     """
@@ -70,6 +72,7 @@ class Described:
     identity_at_start: ClassVar[bool] = False
     chosen_by: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     paper_flops: ClassVar[tuple[int, int] | None] = None
+    planar: ClassVar[bool] = False
     no_weight_decay: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -167,14 +170,27 @@ class PlainAttention(Described, nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Recalibrate a map x (N, C, H, W)."""
+        """Recalibrate a map x (N, C, *spatial).
+
+        Raises:
+            RecalibError: for a map that is not (N, C, H, W), where the law is `planar`.
+        """
         y = _recalibrated(self, x)
         return y if self.blend is None else self.blend(x, y)
 
 
 @torch.fx.wrap  # one node in symbolic tracing, as `ops.attend` is
 def _recalibrated(module: PlainAttention, x: Tensor) -> Tensor:
-    return module.recalibrated(x)
+    return _in_a_plane(module, x, module.recalibrated)
+
+
+def _in_a_plane(module: Described, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """Pixels of a map of another number of dimensions as a column, where the law allows it."""
+    if x.ndim == 4:
+        return run(x)
+    if module.planar:
+        raise RecalibError(f"{type(module).__name__} recalibrates maps (N, C, H, W), got {tuple(x.shape)}")
+    return run(x.flatten(2).unsqueeze(3)).reshape(x.shape)
 
 
 class BroadcastAttention(PlainAttention):
@@ -205,12 +221,16 @@ class BroadcastAttention(PlainAttention):
         return ops.broadcast(x, self.steps(), None, tuple(self.parameters()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Recalibrate a map x (N, C, H, W)."""
+        """Recalibrate a map x (N, C, H, W); of (N, C, *spatial) where the law is not `planar`."""
         return _broadcast(self, x)
 
 
 @torch.fx.wrap
 def _broadcast(module: BroadcastAttention, x: Tensor) -> Tensor:
+    return _in_a_plane(module, x, lambda flat: _of_plane(module, flat))
+
+
+def _of_plane(module: BroadcastAttention, x: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):  # statistics and gates stay in float32, as those on moments do
         blend = None if module.blend is None else (module.blend.weight, module.blend.bias)
         return ops.broadcast(x, module.steps(), blend, tuple(module.parameters()))
@@ -229,9 +249,19 @@ class Blended(PlainAttention):
         self.module = module
 
     def recalibrated(self, x: Tensor) -> Tensor:
-        """What the module makes of the map x (N, C, H, W)."""
+        """What the module makes of the map x."""
         y: Tensor = self.module(x)
         return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Recalibrate a map x, of as many dimensions as the module takes."""
+        assert self.blend is not None
+        return self.blend(x, _called(self, x))
+
+
+@torch.fx.wrap
+def _called(module: Blended, x: Tensor) -> Tensor:
+    return module.recalibrated(x)
 
 
 class Blend(nn.Module):
@@ -261,8 +291,8 @@ class BlendMaps(Blend):
     """``w * a(x) + b * x`` per channel: the exact identity at the start for modules outside the contract."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
-        """Blend the map x (N, C, H, W) with its recalibrated form y."""
-        weight, bias = (p.to(x.dtype)[:, None, None] for p in (self.weight, self.bias))
+        """Blend the map x (N, C, *spatial) with its recalibrated form y."""
+        weight, bias = (p.to(x.dtype).reshape(-1, *(1,) * (x.ndim - 2)) for p in (self.weight, self.bias))
         return weight * y + bias * x
 
 

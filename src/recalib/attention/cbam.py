@@ -28,6 +28,7 @@ class CBAM(BroadcastAttention):
     title = "Convolutional Block Attention Module"
     formula = "y = x₁·σ(BN(conv₇[a(x₁); b(x₁)])), x₁ = x·σ(F(m) + F(M))"
     paper = "Woo 2018, arXiv:1807.06521"
+    planar = True
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ class Coord(BroadcastAttention):
     title = "Coordinate Attention"
     formula = "y = x·σ(W_h·f_h)·σ(W_w·f_w), [f_h; f_w] = hswish(BN(W·[z_h; z_w]))"
     paper = "Hou 2021, arXiv:2103.02907"
+    planar = True
     authors = Place(r"(.*\.)?(features\.(?!1\.)\d+\.conv\.2|blocks\.\d+\.\d+\.conv_pwl)", "before")  # MobileNetV2's
     reads = ("row_mean", "column_mean")
 

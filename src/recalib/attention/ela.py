@@ -28,6 +28,7 @@ class ELA(BroadcastAttention):
     title = "Efficient Local Attention"
     formula = "y = x·g(z_h)·g(z_w), g(z) = σ(GN(dwconv1d₇(z)))"
     paper = "Xu 2024, arXiv:2403.01123"
+    planar = True
     reads = ("row_mean", "column_mean")
 
     def __init__(self, channels: int, kernel_size: int = 7, identity: bool = False, **factory: Unpack[Factory]) -> None:

@@ -36,6 +36,7 @@ class Fca(BroadcastAttention):
     title = "Multi-spectral channel attention (FcaNet)"
     formula = "y = x·σ(W₂·relu(W₁·f)), f = Σ_hw x·D"
     paper = "Qin 2021, arXiv:2012.11879"
+    planar = True
 
     def __init__(
         self, channels: int, size: int = 7, reduction: int = 16, identity: bool = False, **factory: Unpack[Factory]

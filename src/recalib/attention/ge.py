@@ -66,6 +66,7 @@ class GEFull(PlainAttention):
     formula = "y = x·σ(BN(dwconv_HW(x)))"
     paper = _PAPER
     chosen_by = MappingProxyType({"kernel_size": 7})  # the map of a ResNet's last stage at 224 px
+    planar = True
 
     def __init__(self, channels: int, kernel_size: int, identity: bool = False, **factory: Unpack[Factory]) -> None:
         super().__init__(channels, identity, **factory)

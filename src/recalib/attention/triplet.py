@@ -25,6 +25,7 @@ class Triplet(BroadcastAttention):
     title = "Triplet Attention"
     formula = "y = x·(σ(g_HW) + σ(g_CW) + σ(g_HC))/3, g = BN(conv₇[max; mean])"
     paper = "Misra 2021, arXiv:2010.03045"
+    planar = True
     reads = ("pixel_mean", "pixel_maximum", "row_mean", "row_maximum", "column_mean", "column_maximum")
 
     def __init__(self, channels: int, kernel_size: int = 7, identity: bool = False, **factory: Unpack[Factory]) -> None:

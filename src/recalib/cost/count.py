@@ -78,19 +78,19 @@ def cost(model: nn.Module, input_size: Sequence[int] = (1, 3, 224, 224), *, conv
       broadcast tensor is read once, at its small size. Views move nothing.
 
     Args:
-        model: maps images (N, C, H, W) to anything.
-        input_size: (N, C, H, W) of the images.
+        model: maps images (N, C, H, W) to anything; or signals (N, C, L), or volumes (N, C, D, H, W).
+        input_size: shape of the images.
         convention: ``"standard"`` or ``"klomp"``; decides ``flops`` alone.
 
     Returns:
         Raw counts, in total and for each module.
 
     Raises:
-        RecalibError: for an input size that is not four positive numbers, an unknown convention, or a module that the
-            convention has no rule for.
+        RecalibError: for an input size that is not three to five positive numbers, an unknown convention, or a module
+            that the convention has no rule for.
         WorkFailed: for a network that cannot run on images of this size, or whose work depends on what they show.
     """
-    size = _four_numbers(input_size)
+    size = _positive(input_size)
     if convention not in CONVENTIONS:
         raise unknown("convention", convention, CONVENTIONS)
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -113,10 +113,10 @@ def cost(model: nn.Module, input_size: Sequence[int] = (1, 3, 224, 224), *, conv
     return Cost(total.params, total.macs, total.flops, total.bytes_moved, modules)
 
 
-def _four_numbers(input_size: Sequence[int]) -> tuple[int, ...]:
+def _positive(input_size: Sequence[int]) -> tuple[int, ...]:
     size = tuple(input_size) if isinstance(input_size, Sequence) else (input_size,)
-    if len(size) != 4 or not all(isinstance(n, Integral) and n > 0 for n in size):
-        raise RecalibError(f"input_size={input_size!r}: four positive numbers (N, C, H, W), such as (1, 3, 224, 224)")
+    if not 3 <= len(size) <= 5 or not all(isinstance(n, Integral) and n > 0 for n in size):
+        raise RecalibError(f"input_size={input_size!r}: positive numbers (N, C, H, W), such as (1, 3, 224, 224)")
     return tuple(int(n) for n in size)
 
 

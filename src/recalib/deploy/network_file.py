@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recalib.deploy.deploy import deploy, tree_difference
 from recalib.deploy.formats import find_format, format_of
-from recalib.deploy.formats.base import AXES
+from recalib.deploy.formats.base import AXES_OF
 from recalib.errors import RecalibError, WorkFailed, unknown
 
 STRUCTURE = "recalib.structure"  # in a file's metadata
@@ -64,10 +64,10 @@ def export(
 
     Args:
         model: any network of one input; it is not changed.
-        input_size: (N, C, H, W) that the file is made for.
+        input_size: (N, C, H, W) that the file is made for; also (N, C, L) and (N, C, D, H, W).
         path: of the file.
         to: ``"onnx"``, ``"openvino"``, ``"torch-export"`` or ``"tensorrt"``.
-        dynamic: axes that are to be free: ``"batch"``, ``"height"``, ``"width"``.
+        dynamic: axes that are to be free: ``"batch"``, ``"height"``, ``"width"``; ``"length"``, ``"depth"``.
         opset: of ONNX; None for the exporter's own choice.
         tolerance: the largest relative difference that passes.
 
@@ -84,10 +84,11 @@ def export(
     form.require()
     if path.suffix != form.suffix:
         raise RecalibError(f"{path}: a file for {form.name} ends in {form.suffix}")
+    axes = AXES_OF.get(len(size), {})
     for axis in dynamic:
-        if axis not in AXES:
-            raise unknown("axis", axis, AXES)
-    free = tuple(axis for axis in AXES if axis in dynamic)
+        if axis not in axes:
+            raise unknown("axis", axis, axes)
+    free = tuple(axis for axis in axes if axis in dynamic)
     reference = copy.deepcopy(model).float().cpu().eval()
     target = form.free if free else form.fixed
     example = torch.randn(size, generator=torch.Generator().manual_seed(0))
@@ -218,5 +219,8 @@ def _shapes(shape: tuple[int, ...], free: tuple[str, ...]) -> list[tuple[int, ..
     """The one the file is made for; where axes are free, also another one."""
     if not free:
         return [shape]
-    N, C, H, W = shape
-    return [shape, (1 if "batch" in free else N, C, 2 * H if "height" in free else H, 2 * W if "width" in free else W)]
+    other = list(shape)
+    for axis in free:
+        place = AXES_OF[len(shape)][axis]
+        other[place] = 1 if axis == "batch" else 2 * shape[place]
+    return [shape, tuple(other)]

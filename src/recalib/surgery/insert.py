@@ -14,7 +14,7 @@ from recalib.surgery.blocks import restore_class, swap_class
 from recalib.surgery.build import Attention, described, found, name_of, per_stage
 from recalib.surgery.insertion import Insertion, Placement, hosts, inserted
 from recalib.surgery.sites import KINDS, Site, blocks, default_sites, named_sites, names_of, sites
-from recalib.surgery.watch import CONVOLUTIONS
+from recalib.surgery.watch import CONVOLUTIONS, dims_of
 from recalib.surgery.wrap import Position, Recalibrated, without_wrappers
 
 Where = str | type | Callable[[Site], bool] | Sequence[str] | None
@@ -66,6 +66,7 @@ def insert_(
         where, position = _authors_place(model, attention, where)
     chosen, stages = _choose(model, where, position)
     recipes = _recipes(attention, {**options, "identity": True} if identity else options, stages)
+    _refuse_planar(model, [kind for kind, _ in recipes.values()])
     plan = [(site, *recipes[site.stage]) for site in chosen if site.stage in recipes]
     if not plan:
         raise RecalibError(f"attention for the stages {sorted(recipes)}: none of the chosen sites is in one of these")
@@ -198,6 +199,16 @@ def _sites_of_kind(model: nn.Module, kind: str | None) -> list[Site]:
         f"{name} has no {what} that can be seen{', for it is a traced graph' * traced}; "
         f"name the modules that attention should follow, as in where={examples}"
     )
+
+
+def _refuse_planar(model: nn.Module, kinds: Sequence[Attention]) -> None:
+    """Refuse a mechanism of rows and columns in a network of another number of dimensions."""
+    for kind in kinds:
+        if described(kind).planar and (dims := dims_of(model)) != 2:
+            raise RecalibError(
+                f"{name_of(kind)} is of rows and columns, and the maps of {type(model).__name__} are (N, C, "
+                f"{', '.join('DHW'[-dims:]) if dims > 1 else 'L'}); eca, se, srm, gc, simam and others take any"
+            )
 
 
 def _recipes(

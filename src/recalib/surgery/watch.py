@@ -112,14 +112,19 @@ def convolutions(module: nn.Module) -> int:
     return sum(isinstance(m, CONVOLUTIONS) for m in module.modules())
 
 
+def dims_of(model: nn.Module) -> int:
+    """Number of spatial dimensions of a network's maps: that of most of its convolutions."""
+    kinds = [len(m.kernel_size) for m in model.modules() if isinstance(m, CONVOLUTIONS) and m.weight.shape[1] > 1]
+    return max(set(kinds), key=kinds.count, default=2)
+
+
 def watch(model: nn.Module) -> Run:
     """Run a copy of a network on `example_input` and note what it does; the network is left as it was.
 
     Raises:
         RecalibError: where it does not run.
     """
-    kinds = [len(m.kernel_size) for m in model.modules() if isinstance(m, CONVOLUTIONS) and m.weight.shape[1] > 1]
-    dims = max(set(kinds), key=kinds.count, default=2)
+    dims = dims_of(model)
     probe = copy.deepcopy(model).eval()
     x = example_input(probe)
     frames: list[Frame] = []

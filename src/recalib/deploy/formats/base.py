@@ -15,7 +15,9 @@ Run = Callable[[Tensor], tuple[Tensor, ...]]
 """Images (N, C, H, W), float32, on the CPU, to the outputs; of a classifier the logits (N, classes)."""
 
 AXES = {"batch": 0, "height": 2, "width": 3}
-"""Axes of the images that may be free, by name."""
+"""Axes of images (N, C, H, W) that may be free, by name."""
+AXES_OF = {3: {"batch": 0, "length": 2}, 4: AXES, 5: {"batch": 0, "depth": 2, "height": 3, "width": 4}}
+"""The same by number of dimensions: of signals (N, C, L), images and volumes (N, C, D, H, W)."""
 
 
 class Format(ABC):
@@ -53,10 +55,10 @@ class Format(ABC):
 
         Args:
             model: in evaluation mode, float32, on the CPU.
-            example: its input, shape (N, 3, H, W).
+            example: its input, shape (N, C, *spatial).
             path: of the file; others of the same stem may be written beside it.
             metadata: kept in the file.
-            dynamic: `AXES` that are free, instead of those of the example.
+            dynamic: names of the `AXES_OF` the example that are free.
             opset: of ONNX; None for the exporter's own choice.
             outputs: names of the tensors that the network gives.
         """

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recalib.deploy.formats.base import AXES, Format, Run, unreadable
+from recalib.deploy.formats.base import AXES_OF, Format, Run, unreadable
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runtimes.export import ONNX_PACKAGES
 from recalib.runtimes.quantize import to_qdq
@@ -74,7 +74,7 @@ def to_proto(
     """
     if opset is not None and not OLDEST <= opset <= NEWEST:
         raise RecalibError(f"opset {opset}: {OLDEST} to {NEWEST} can be written")
-    free = {AXES[axis]: axis for axis in dynamic}
+    free = {AXES_OF[example.ndim][axis]: axis for axis in dynamic}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # about the exporter's own internals
         try:

@@ -9,7 +9,7 @@ from zipfile import is_zipfile
 import torch
 from torch import Tensor, nn
 
-from recalib.deploy.formats.base import AXES, Format, Run, unreadable
+from recalib.deploy.formats.base import AXES_OF, Format, Run, unreadable
 from recalib.errors import WorkFailed
 
 METADATA = "recalib.json"  # among the archive's extra files
@@ -31,7 +31,7 @@ class TorchExport(Format):
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             try:
-                free = {AXES[axis]: torch.export.Dim.AUTO for axis in dynamic}
+                free = {AXES_OF[example.ndim][axis]: torch.export.Dim.AUTO for axis in dynamic}
                 program = torch.export.export(model, (example,), dynamic_shapes=(free,) if free else None)
             except Exception as error:  # of no common class
                 raise WorkFailed(f"torch.export: {str(error).strip().splitlines()[0]}") from error
