@@ -1,25 +1,35 @@
 """YOLO with attention: inserted, trained by ultralytics' own trainer, resumed, fused, saved, exported, deployed."""
 
 import copy
+import importlib
+import json
+import os
 import pickle
+import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import recalib
 from recalib import RecalibError, deploy, insert_, remove_, sites
+from recalib.deploy.deploy import tree_difference
 from recalib.integrations import ultralytics as adapter
 from recalib.surgery import inserted
 
 SIZE = (1, 3, 64, 64)
 TINY = {"imgsz": 64, "batch": 2, "workers": 0, "device": "cpu", "plots": False, "val": False, "amp": False,
         "verbose": False, "optimizer": "SGD", "deterministic": False, "warmup_epochs": 0}  # fmt: skip
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",
+    "ignore:.*torch.jit:FutureWarning",
+    "ignore:.*inside a function that is executed by a Tuner",
+)
 
 
 def squares(channels):
@@ -38,6 +48,27 @@ def lively(model):
         if isinstance(module, recalib.attention.Blend):
             nn.init.normal_(module.weight)
     return model.eval()
+
+
+TINY_YAML = """
+nc: 80
+backbone:
+  - [-1, 1, Conv, [8, 3, 2]]
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, C2f, [16, True]]
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, C2f, [32, True]]
+head:
+  - [[2, 4], 1, Detect, [nc]]
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A YOLOv8 of six layers, as a yaml."""
+    path = tmp_path_factory.mktemp("tiny") / "yolov8-tiny.yaml"
+    path.write_text(TINY_YAML)
+    return path
 
 
 @pytest.fixture
@@ -112,8 +143,8 @@ def test_the_handle_is_told_apart_from_the_network(yolo):
             verb(handle)
 
 
-def test_training_by_the_plain_trainer_is_an_error_and_not_a_plain_yolo(yolo, boxes, tmp_path):
-    handle = yolo()
+def test_training_by_the_plain_trainer_is_an_error_and_not_a_plain_yolo(yolo, tiny, boxes, tmp_path):
+    handle = yolo(tiny)
     insert_(handle.model, "eca", identity=True)
     handle.ckpt = {"model": handle.model}  # as loaded from a file
     with pytest.raises(RecalibError, match=r"this YOLO has attention.*trainer=recalib.integrations.ultralytics"):
@@ -122,17 +153,17 @@ def test_training_by_the_plain_trainer_is_an_error_and_not_a_plain_yolo(yolo, bo
     assert type(handle.model.yaml) is dict
 
 
-def test_pretrained_weights_and_attention_survive_training_resuming_and_export(yolo, boxes, tmp_path):
+def test_pretrained_weights_and_attention_survive_training_resuming_and_export(yolo, tiny, boxes, tmp_path):
     from ultralytics import YOLO
 
-    plain = yolo("yolov8n.yaml")
+    plain = yolo(tiny)
     plain.ckpt = {}
     plain.save(tmp_path / "plain.pt")
     expected = predictions(YOLO(tmp_path / "plain.pt").model.eval())
     kind = adapter.trainer("se", where="blocks", reduction=8)
     start = kind(overrides={"model": str(tmp_path / "plain.pt"), "data": str(boxes), "project": str(tmp_path), **TINY})
     start.data["nc"] = 80
-    built = start.get_model(cfg="yolov8n.yaml", weights=YOLO(tmp_path / "plain.pt").model).eval()
+    built = start.get_model(cfg=str(tiny), weights=YOLO(tmp_path / "plain.pt").model).eval()
     same(predictions(built), expected)
 
     handle = YOLO(tmp_path / "plain.pt")
@@ -158,19 +189,117 @@ def test_pretrained_weights_and_attention_survive_training_resuming_and_export(y
     model = trained.model.eval()
     expected = predictions(model)
     same(predictions(deploy(model, SIZE)), expected)
-    x = torch.rand(SIZE, generator=torch.Generator().manual_seed(0))
-    for form, options in {"onnx": {"simplify": False}, "openvino": {}}.items():
+    for form in ("onnx", "openvino"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of PyTorch's tracer, about ultralytics' head
-            path = trained.export(format=form, imgsz=64, **options)
-        outputs = YOLO(path, task="detect").predict(x, imgsz=64, verbose=False)
-        assert len(outputs) == 1
-        if form == "onnx":
-            import onnxruntime
+            path = trained.export(format=form, imgsz=64, **({"simplify": False} if form == "onnx" else {}))
+        same(run_exported(form, path), expected)
 
-            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-            (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-            same(torch.from_numpy(np.asarray(found)), expected)
+
+def run_exported(form, path):
+    x = torch.rand(SIZE, generator=torch.Generator().manual_seed(0)).numpy()
+    if form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x})[0])
+    import openvino
+
+    network = openvino.Core().compile_model(next(Path(path).glob("*.xml")), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return torch.from_numpy(network([x])[0])
+
+
+def test_validation_and_averaged_weights_see_attention(yolo, tiny, boxes):
+    from ultralytics.utils.torch_utils import ModelEMA
+
+    handle = yolo(tiny)
+    options = {"data": str(boxes), "imgsz": 64, "workers": 0, "plots": False, "verbose": False, "conf": 0.001}
+    handle.model.names = {i: str(i) for i in range(80)}
+    plain = copy.deepcopy(handle).val(**options).results_dict
+    insert_(handle.model, "srm", where="C2f", identity=True)
+    assert copy.deepcopy(handle).val(**options).results_dict == plain
+    average = ModelEMA(handle.model)
+    lively(handle.model)
+    average.update(handle.model)
+    assert inserted(average.ema).sites == inserted(handle.model).sites
+    blends = [m for m in average.ema.modules() if isinstance(m, recalib.attention.Blend)]
+    assert blends
+    assert all(float(blend.weight.abs().max()) > 0 for blend in blends)
+
+
+@pytest.mark.parametrize("task", ["segment", "pose"])
+def test_other_tasks_have_their_own_trainer_as_its_base(yolo, task):
+    handle = yolo({"segment": "yolo11n-seg.yaml", "pose": "yolo11n-pose.yaml"}[task])
+    base = handle.task_map[task]["trainer"]
+    kind = adapter.trainer("eca", base=base)
+    assert issubclass(kind, base)
+    model, x = handle.model, torch.rand(SIZE)
+    with torch.no_grad():
+        expected = model(x)
+        insert_(model, "eca", identity=True)
+        assert tree_difference(model(x), expected) == 0
+        lively(model)
+        assert deploy(model, x).about.difference <= 1e-4
+
+
+def test_the_launcher_of_several_processes_starts_this_trainer(yolo, tiny, boxes, tmp_path):
+    """ultralytics writes the trainer's class and the model to a file, and runs a script that trains from it."""
+    from ultralytics import YOLO
+    from ultralytics.utils.dist import generate_ddp_file
+
+    plain = yolo(tiny)
+    plain.ckpt = {}
+    plain.save(tmp_path / "plain.pt")
+    kind = adapter.trainer("se", where="C2f")
+    settings = {"model": str(tmp_path / "plain.pt"), "data": str(boxes), "epochs": 1, "name": "run", **TINY}
+    trainer = kind(overrides={**settings, "project": str(tmp_path)})
+    trainer.model = trainer.get_model(cfg=str(tiny), weights=YOLO(tmp_path / "plain.pt").model, verbose=False)
+    script = generate_ddp_file(trainer)
+    done = subprocess.run([sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (last,) = tmp_path.glob("run*/weights/last.pt")
+    assert len(inserted(YOLO(last).model).sites) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("RECALIB_DATA" not in os.environ, reason="RECALIB_DATA is not set")
+def test_the_examples_of_the_page_run_on_coco(yolo, tmp_path, monkeypatch):
+    """As written, with a yolo11n.pt of random weights and a coco8.yaml of eight images of COCO."""
+    page = Path(__file__).parents[2] / "docs" / "ultralytics.md"
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ultralytics.cfg.TESTS_RUNNING", False)
+    monkeypatch.setitem(importlib.import_module("ultralytics.utils").SETTINGS, "runs_dir", str(tmp_path / "runs"))
+    coco8(Path(os.environ["RECALIB_DATA"]) / "coco_mini", tmp_path)
+    handle = yolo()
+    handle.ckpt = {}
+    handle.save("yolo11n.pt")
+    names = {}
+    for i, block in enumerate(blocks, 1):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exec(compile(block, f"docs/ultralytics.md, block {i}", "exec"), names)
+    assert len([*tmp_path.rglob("best.onnx")]) == 3
+
+
+def coco8(mini, folder):
+    """Eight images of COCO in ultralytics' layout."""
+    held = json.loads((mini / "instances_val2017.json").read_text())
+    classes = {category["id"]: i for i, category in enumerate(held["categories"])}
+    for kind in ("images", "labels"):
+        (folder / "coco8" / kind).mkdir(parents=True)
+    for image in held["images"][:8]:
+        W, H = image["width"], image["height"]
+        with Image.open(mini / "val2017" / image["file_name"]) as picture:
+            picture.convert("RGB").save(folder / "coco8" / "images" / f"{image['id']}.jpg")
+        lines = []
+        for box in (a for a in held["annotations"] if a["image_id"] == image["id"] and not a["iscrowd"]):
+            x, y, w, h = box["bbox"]
+            lines.append(f"{classes[box['category_id']]} {(x + w / 2) / W} {(y + h / 2) / H} {w / W} {h / H}")
+        (folder / "coco8" / "labels" / f"{image['id']}.txt").write_text("\n".join(lines))
+    names = "".join(f"  {i}: {category['name']}\n" for i, category in enumerate(held["categories"]))
+    (folder / "coco8.yaml").write_text(f"path: {folder / 'coco8'}\ntrain: images\nval: images\nnames:\n{names}")
 
 
 def test_other_processes_find_the_trainer_by_its_name():
