@@ -63,7 +63,8 @@ def make(name):
     if library == "smp":
         import segmentation_models_pytorch as smp
 
-        return getattr(smp, rest)("resnet18", encoder_weights=None, classes=3), (1, 3, 64, 64)
+        side = 128 if rest == "PAN" else 64
+        return getattr(smp, rest)("resnet18", encoder_weights=None, classes=3), (1, 3, side, side)
     if library == "ultralytics":
         from ultralytics import YOLO
 

@@ -94,6 +94,21 @@ def test_mistakes_are_one_line(arguments, message, tmp_path):
         recalib.export(Segmenter(GIVES["tensor"]), SIZE, tmp_path / "net.onnx", **arguments)
 
 
+def test_a_network_whose_work_depends_on_the_images_is_one_line(tmp_path, capfd):
+    """As a detector, which selects boxes."""
+
+    class Selecting(nn.Module):
+        def forward(self, x):
+            chosen = x[x > 0]
+            return chosen if len(chosen) > 3 else x
+
+    for suffix, to in ((".onnx", "onnx"), (".pt2", "torch-export")):
+        with pytest.raises(WorkFailed, match=r"depends on what the images show.*model.backbone") as caught:
+            recalib.export(Selecting(), (1, 3, 8, 8), tmp_path / f"net{suffix}", to=to)
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_is_no_tensor_and_what_is_no_file_are_named(tmp_path):
     with pytest.raises(WorkFailed, match="the network gives a set; tensors in tuples, lists and dictionaries do"):
         recalib.export(Segmenter(lambda a, b: {a}), SIZE, tmp_path / "net.onnx")

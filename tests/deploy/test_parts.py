@@ -252,6 +252,22 @@ def test_a_form_that_changes_the_network_is_not_used(monkeypatch):
         assert not torch.allclose(deploy(model, SIZE, check=False)(x), model(x))
 
 
+def test_what_lies_on_several_devices_or_has_no_data_is_refused_in_one_line(tmp_path):
+    apart = lively(Child())
+    apart.conv.to("meta")
+    for verb in (lambda m: deploy(m, SIZE), lambda m: recalib.export(m, SIZE, tmp_path / "net.onnx")):
+        with pytest.raises(RecalibError, match=r"Child has weights without data \(device meta\): load them"):
+            verb(apart)
+
+
+def test_forms_that_cannot_be_measured_are_said():
+    with pytest.warns(
+        UserWarning, match="measure=True is for networks that can be traced as a whole; Branching is not"
+    ):
+        deployed = deploy(Branching(lively(Child())), SIZE, measure=True)
+    assert "" in deployed.about.left
+
+
 def test_an_example_may_be_given_in_place_of_a_size():
     deployed = deploy(lively(Child()), torch.randn(3, 3, 9, 9))
     assert deployed.about.input_size == (3, 3, 9, 9)

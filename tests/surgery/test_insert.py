@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from recalib import RecalibError
+from recalib import RecalibError, deploy
 from recalib.attention import AB, ECA, SE, attention_names
 from recalib.surgery import Insertion, fuse_, insert_, inserted, remove_, repeat_, sites
 
@@ -79,6 +79,14 @@ def test_new_modules_take_the_device_of_their_block():
         model = resnet18()
     insert_(model, "multi_se", identity=True)
     assert {t.device.type for t in (*model.parameters(), *model.buffers())} == {"meta"}
+
+
+def test_of_a_network_on_two_devices_each_module_is_on_its_blocks():
+    model = resnet18()
+    model.layer3.to("meta")
+    insert_(model, "se")
+    assert {p.device.type for p in model.layer3[0].attention.parameters()} == {"meta"}
+    assert {p.device.type for p in model.layer4[0].attention.parameters()} == {"cpu"}
 
 
 def test_new_modules_can_be_trained_in_a_frozen_network():
@@ -310,6 +318,16 @@ def occupied():
     return model
 
 
+def distributed(model):
+    """In data parallel, a process alone."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        return nn.parallel.DistributedDataParallel(model)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 REFUSED = {
     "tokens only": (
         lambda: timm.create_model("vit_tiny_patch16_224", depth=1),
@@ -363,6 +381,16 @@ REFUSED = {
         {},
         r"wrapped in DataParallel: call insert_ first",
     ),
+    "distributed": (
+        lambda: distributed(resnet18()),
+        "se",
+        {},
+        r"wrapped in DistributedDataParallel: call insert_ first, then wrap",
+    ),
+    "a number for a place": (resnet18, "se", {"where": 3}, r"where=3: give a kind of sites, a name"),
+    "a number among names": (resnet18, "se", {"where": ["layer1", 3]}, r"where=3: give a kind"),
+    "everything": (resnet18, "se", {"where": "**"}, r"where='fc': after it there is no map"),
+    "every module": (resnet18, "se", {"where": nn.Module}, r"where='fc': after it there is no map"),
     "compiled": (lambda: torch.compile(resnet18()), "se", {}, r"compiled: call insert_ first, then torch.compile"),
     "scripted": (lambda: torch.jit.script(nn.Conv2d(1, 1, 1)), "se", {}, r"scripted: call insert_ first"),
 }
@@ -389,9 +417,23 @@ def test_a_model_compiled_in_place_is_refused():
             verb(model)
 
 
-def test_a_model_that_is_not_made_yet_is_refused():
-    with pytest.raises(RecalibError, match="LazyConv2d is not made yet: run the model on an input, then call insert_"):
-        insert_(nn.Sequential(nn.LazyConv2d(8, 1)), "se")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: "resnet18", r"takes an nn.Module, got 'resnet18'; recalib.models.create_model makes one of a name"),
+        (lambda: torch.compile(resnet18()), "compiled: call .* first"),
+        (lambda: torch.jit.script(nn.Conv2d(1, 1, 1)), "scripted: call .* first"),
+        (lambda: nn.Sequential(nn.LazyConv2d(8, 1)), "LazyConv2d is not made yet"),
+        (lambda: nn.DataParallel(resnet18()), "wrapped in DataParallel"),
+    ],
+    ids=["a name", "compiled", "scripted", "lazy", "wrapped"],
+)
+def test_every_verb_refuses_what_it_is_too_late_for(make, message):
+    model = make()
+    for verb in (lambda m: insert_(m, "se"), remove_, fuse_, sites, deploy):
+        with pytest.raises(RecalibError, match=message):
+            verb(model)
 
 
 def test_a_traced_graph_is_recognised():

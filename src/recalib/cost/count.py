@@ -18,6 +18,7 @@ from torch.func import functional_call
 from recalib.cost.conventions import CONVENTIONS
 from recalib.cost.meter import Meter
 from recalib.errors import RecalibError, WorkFailed, unknown
+from recalib.surgery.finished import require_module
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def cost(model: nn.Module, input_size: Sequence[int] = (1, 3, 224, 224), *, conv
             that the convention has no rule for.
         WorkFailed: for a network that cannot run on images of this size, or whose work depends on what they show.
     """
+    require_module(model, "cost")
     size = _positive(input_size)
     if convention not in CONVENTIONS:
         raise unknown("convention", convention, CONVENTIONS)

@@ -83,7 +83,7 @@ def deploy(
     """
     if target not in get_args(Target):
         raise unknown("target", target, get_args(Target))
-    refuse_finished(model, "deploy")
+    refuse_unfit(model, "deploy")
     example = _example(model, input_size)
     copied = copy.deepcopy(model).eval().requires_grad_(False)
     expected, calls = _observed(copied, example)
@@ -101,8 +101,32 @@ def deploy(
         warnings.warn(f"deploy: {name} in graphs differs by {difference:.1e}; it is left as it is", stacklevel=2)
         reason = f"graphs of its parts differ from it by {difference:.1e}"
         deployed, done, difference = seal(copied), Deployment(target, tuple(example.shape), left={"": reason}), 0.0
+    if measure and done.parts != ("",):
+        warnings.warn(
+            f"deploy: measure=True is for networks that can be traced as a whole; {type(model).__name__} is not, "
+            "and the forms of its parts are those of the rule",
+            stacklevel=2,
+        )
     deployed.__dict__["about"] = Deployment(done.target, done.input_size, done.parts, done.left, done.forms, difference)
     return deployed
+
+
+def refuse_unfit(model: nn.Module, verb: str) -> None:
+    """Do nothing for a model that can be copied and run.
+
+    Raises:
+        RecalibError: for one that is wrapped, compiled, ..., that has no weights yet, or lies on several devices.
+    """
+    refuse_finished(model, verb)
+    devices = sorted({str(tensor.device) for tensor in (*model.parameters(), *model.buffers())})
+    if "meta" in devices:
+        raise RecalibError(
+            f"{type(model).__name__} has weights without data (device meta): load them, then call {verb}"
+        )
+    if len(devices) > 1:
+        raise RecalibError(
+            f"{type(model).__name__} is on several devices ({', '.join(devices)}): move it to one, then call {verb}"
+        )
 
 
 def assemble(graph: Deployed, example: Tensor, target: Target, choices: dict[tuple[int, int], Form]) -> Deployed:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recalib.deploy.deploy import deploy, tree_difference
+from recalib.deploy.deploy import deploy, refuse_unfit, tree_difference
 from recalib.deploy.formats import find_format, format_of
 from recalib.deploy.formats.base import AXES_OF
 from recalib.errors import RecalibError, WorkFailed, unknown
@@ -89,6 +89,7 @@ def export(
         if axis not in axes:
             raise unknown("axis", axis, axes)
     free = tuple(axis for axis in axes if axis in dynamic)
+    refuse_unfit(model, "export")
     reference = copy.deepcopy(model).float().cpu().eval()
     target = form.free if free else form.fixed
     example = torch.randn(size, generator=torch.Generator().manual_seed(0))

@@ -52,8 +52,3 @@ def is_fused_by_its_parent(model: nn.Module, name: str) -> bool:
     """Whether a module is the norm of a convolution of ultralytics, whose ``fuse`` deletes it and what follows it."""
     parent, _, leaf = name.rpartition(".")
     return leaf == "bn" and hasattr(model.get_submodule(parent), "forward_fuse")
-
-
-def is_handle(model: nn.Module) -> bool:
-    """Whether a module is ultralytics' ``YOLO``: its network is inside, and its ``train`` is not that of a module."""
-    return any(f"{c.__module__}.{c.__name__}" == "ultralytics.engine.model.Model" for c in type(model).__mro__)

@@ -1,4 +1,4 @@
-"""Putting modules into their places, all or none, and into no model that it is too late for."""
+"""Putting modules into their places, all or none."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from recalib.errors import RecalibError
-from recalib.surgery.anew import guard, is_fused_by_its_parent, is_handle
+from recalib.surgery.anew import guard, is_fused_by_its_parent
 from recalib.surgery.blocks import swap_class, taken_by
 from recalib.surgery.build import Attention, build
 from recalib.surgery.insertion import Insertion, Placement
@@ -19,7 +19,6 @@ ATTENTION = (
     "SEModule", "SqueezeExcite", "SqueezeExcitation", "EffectiveSEModule", "EcaModule", "CecaModule", "GatherExcite",
     "GlobalContext", "CbamModule", "LightCbamModule",
 )  # fmt: skip  # channel attention of timm and torchvision, by class
-WRAPPERS = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "FSDPModule")
 
 
 def attach(model: nn.Module, placements: Sequence[Placement], kinds: Sequence[Attention]) -> Insertion:
@@ -76,23 +75,3 @@ def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for name, child in parent._modules.items():
             if child is old and parent is not new:
                 parent._modules[name] = new
-
-
-def refuse_finished(model: nn.Module, verb: str) -> None:
-    """Raise for a model that is wrapped, compiled, scripted, quantised or not yet made, and say what comes first."""
-    if is_handle(model):
-        raise RecalibError(f"{type(model).__name__} holds a network: call {verb} on its .model")
-    for module in model.modules():
-        if any(nn.parameter.is_lazy(p) for p in module._parameters.values() if p is not None):
-            raise RecalibError(f"{type(module).__name__} is not made yet: run the model on an input, then call {verb}")
-        kind = type(module)
-        if kind.__module__.startswith("torch.") and ".quantized" in kind.__module__ and "Float" not in kind.__name__:
-            raise RecalibError(f"the model is quantised: call {verb} first, then quantise")
-        ancestry = {cls.__name__ for cls in type(module).__mro__}
-        wrapper = next((name for name in WRAPPERS if name in ancestry), None)
-        if wrapper is not None:
-            raise RecalibError(f"the model is wrapped in {wrapper}: call {verb} first, then wrap")
-        if "OptimizedModule" in ancestry or module._compiled_call_impl is not None:
-            raise RecalibError(f"the model is compiled: call {verb} first, then torch.compile")
-        if isinstance(module, torch.jit.ScriptModule):
-            raise RecalibError(f"the model is scripted: call {verb} first, then torch.jit.script")

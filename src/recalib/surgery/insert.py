@@ -9,9 +9,10 @@ from torch import nn
 
 from recalib.errors import RecalibError, unknown
 from recalib.surgery.anew import unguard
-from recalib.surgery.attach import attach, refuse_finished, replace
+from recalib.surgery.attach import attach, replace
 from recalib.surgery.blocks import restore_class, swap_class
 from recalib.surgery.build import Attention, described, found, name_of, per_stage
+from recalib.surgery.finished import refuse_finished
 from recalib.surgery.insertion import Insertion, Placement, hosts, inserted
 from recalib.surgery.sites import KINDS, Site, blocks, default_sites, named_sites, names_of, sites
 from recalib.surgery.watch import CONVOLUTIONS, dims_of
@@ -172,9 +173,13 @@ def _choose(model: nn.Module, where: Where, position: Position) -> tuple[list[Si
     kind = where if isinstance(where, str) and where in KINDS else None
     keep = where if callable(where) and not isinstance(where, type) else None
     if where is not None and kind is None and keep is None:
-        wanted = [where] if isinstance(where, (str, type)) else list(where)  # type: ignore[arg-type]
+        wanted: list[Any] = list(where) if isinstance(where, (list, tuple, set, frozenset)) else [where]
         if not wanted:
             raise RecalibError("where=[] names no module")
+        if odd := [one for one in wanted if not isinstance(one, (str, type))]:
+            raise RecalibError(
+                f"where={odd[0]!r}: give a kind of sites, a name, pattern or class, several, or a filter"
+            )
         return named_sites(model, [name for one in wanted for name in names_of(model, one)], position)
     if position == "before":
         raise RecalibError("position='before' needs where=[names of modules]")

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from recalib.errors import RecalibError, unknown
-from recalib.surgery.anew import is_handle
 from recalib.surgery.blocks import channels_of
 from recalib.surgery.candidates import FINDERS
 from recalib.surgery.dry_run import observed_channels
+from recalib.surgery.finished import refuse_finished
 from recalib.surgery.watch import CONVOLUTIONS, Run, watch
 from recalib.surgery.wrap import Position, Recalibrated, without_wrappers
 
@@ -76,8 +76,7 @@ def sites(model: nn.Module, where: Kind | None = None) -> list[Site]:
     """
     if where is not None and where not in KINDS:
         raise unknown("kind of sites", where, KINDS)
-    if is_handle(model):
-        raise RecalibError(f"{type(model).__name__} holds a network: call sites on its .model")
+    refuse_finished(model, "sites")
     known = _known_sites(model) if where in (None, "residual") else []
     if not any(isinstance(module, CONVOLUTIONS) for module in model.modules()):
         return []

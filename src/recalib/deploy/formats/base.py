@@ -1,14 +1,18 @@
 """The interface of a file format."""
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from recalib.deploy.sites import Target
-from recalib.errors import RecalibError, not_installed
+from recalib.errors import RecalibError, WorkFailed, not_installed
 from recalib.runtimes.base import Unsupported
 
 Run = Callable[[Tensor], tuple[Tensor, ...]]
@@ -83,6 +87,33 @@ class Format(ABC):
         Raises:
             RecalibError: for a file that is none.
         """
+
+
+@contextmanager
+def exporting(what: str) -> Iterator[None]:
+    """A call of an exporter of PyTorch's, which prints and raises much.
+
+    Args:
+        what: is exported to, for the error.
+
+    Raises:
+        WorkFailed: in one line, the reason at the bottom.
+    """
+    try:
+        with warnings.catch_warnings(), torch.no_grad(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")  # about the exporter's own internals
+            yield
+    except Exception as error:  # torch.onnx's and torch.export's, of no common class
+        bottom: BaseException = error
+        while bottom.__cause__ is not None:
+            bottom = bottom.__cause__
+        kind, text = type(bottom).__name__, (str(bottom).strip() or type(bottom).__name__).splitlines()[0]
+        if "DataDependent" in kind:
+            text = (
+                "what it does depends on what the images show, as in detectors that select boxes; "
+                f"export a part before, such as model.backbone ({text})"
+            )
+        raise WorkFailed(f"cannot be exported to {what}: {text}") from error
 
 
 def unreadable(path: Path, kind: str, error: Exception) -> RecalibError:

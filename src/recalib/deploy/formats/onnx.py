@@ -1,6 +1,5 @@
 """ONNX: written by PyTorch's exporter, run by ONNX Runtime."""
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recalib.deploy.formats.base import AXES_OF, Format, Run, unreadable
+from recalib.deploy.formats.base import AXES_OF, Format, Run, exporting, unreadable
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runtimes.export import ONNX_PACKAGES
 from recalib.runtimes.quantize import to_qdq
@@ -75,15 +74,11 @@ def to_proto(
     if opset is not None and not OLDEST <= opset <= NEWEST:
         raise RecalibError(f"opset {opset}: {OLDEST} to {NEWEST} can be written")
     free = {AXES_OF[example.ndim][axis]: axis for axis in dynamic}
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # about the exporter's own internals
-        try:
-            program = torch.onnx.export(
-                model, (example,), dynamo=True, verbose=False, opset_version=opset, input_names=["images"],
-                output_names=list(outputs), dynamic_shapes=(free,) if free else None,
-            )  # fmt: skip
-        except Exception as error:  # torch.onnx's and torch.export's, of no common class
-            raise WorkFailed(f"cannot be exported to ONNX: {str(error).strip().splitlines()[0]}") from error
+    with exporting("ONNX"):
+        program = torch.onnx.export(
+            model, (example,), dynamo=True, verbose=False, opset_version=opset, input_names=["images"],
+            output_names=list(outputs), dynamic_shapes=(free,) if free else None,
+        )  # fmt: skip
     assert program is not None
     proto = program.model_proto
     written = next(entry.version for entry in proto.opset_import if entry.domain == "")

@@ -9,8 +9,7 @@ from zipfile import is_zipfile
 import torch
 from torch import Tensor, nn
 
-from recalib.deploy.formats.base import AXES_OF, Format, Run, unreadable
-from recalib.errors import WorkFailed
+from recalib.deploy.formats.base import AXES_OF, Format, Run, exporting, unreadable
 
 METADATA = "recalib.json"  # among the archive's extra files
 
@@ -28,13 +27,9 @@ class TorchExport(Format):
         opset: int | None, outputs: Sequence[str] = ("logits",),
     ) -> None:  # fmt: skip
         """The form that torch.compile and AOTInductor fuse best; the opset means nothing here."""
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            try:
-                free = {AXES_OF[example.ndim][axis]: torch.export.Dim.AUTO for axis in dynamic}
-                program = torch.export.export(model, (example,), dynamic_shapes=(free,) if free else None)
-            except Exception as error:  # of no common class
-                raise WorkFailed(f"torch.export: {str(error).strip().splitlines()[0]}") from error
+        free = {AXES_OF[example.ndim][axis]: torch.export.Dim.AUTO for axis in dynamic}
+        with exporting("torch.export"):
+            program = torch.export.export(model, (example,), dynamic_shapes=(free,) if free else None)
             torch.export.save(program, path, extra_files={METADATA: json.dumps(dict(metadata))})
 
     def read(self, path: Path) -> tuple[Run, dict[str, str]]:

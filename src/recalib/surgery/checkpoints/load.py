@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from recalib.errors import RecalibError
-from recalib.surgery.attach import refuse_finished
 from recalib.surgery.checkpoints.checkpoint import Checkpoint, understand
 from recalib.surgery.checkpoints.compare import Differences, compare, same_names, without_memory
 from recalib.surgery.checkpoints.files import HEADER, Contents, Source, read
 from recalib.surgery.checkpoints.networks import classifier_of
+from recalib.surgery.finished import refuse_finished
 from recalib.surgery.insert import repeat_
 
 LOG = logging.getLogger("recalib")

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from recalib.errors import RecalibError, WorkFailed
-from recalib.surgery.attach import WRAPPERS
 from recalib.surgery.checkpoints.files import HEADER
 from recalib.surgery.checkpoints.identify import architecture_of, timm_config
 from recalib.surgery.checkpoints.networks import Architecture, classifier_of, num_classes_of
+from recalib.surgery.finished import WRAPPERS
 from recalib.surgery.insertion import inserted
 from recalib.version import __version__
 
