@@ -274,8 +274,8 @@ def test_a_frozen_network_and_one_in_evaluation_mode_cost_the_same():
 
 
 @pytest.mark.parametrize("size", [(224, 224), 224, (1, 3, 0, 224), (1, 3, 2.5, 2), ("1", 3, 4, 4), None])
-def test_an_input_size_that_is_not_four_positive_numbers_is_named(size):
-    with pytest.raises(RecalibError, match=r"input_size=.*four positive numbers") as caught:
+def test_an_input_size_that_is_not_three_to_five_positive_numbers_is_named(size):
+    with pytest.raises(RecalibError, match=r"input_size=.*: positive numbers") as caught:
         cost(nn.ReLU(), size)
     assert repr(size) in str(caught.value)
 
