@@ -5,6 +5,7 @@ import json
 import pytest
 
 from recalib import cli
+from recalib.classification import ClassificationJob, ClassificationRecipe
 
 
 def cell(module, ms, **other):
@@ -33,6 +34,24 @@ def test_it_recommends_from_known_results_of_the_setting_and_measures_nothing(kn
     assert (chosen["best"]["module"], chosen["runner_up"]["module"]) == ("eca", "baseline")
     assert {one["module"]: one["verdict"] for one in chosen["candidates"]}["se"] == "over"
     assert not (tmp_path / "none").exists()
+
+
+def test_the_runs_of_a_study_tell_the_accuracies(known, tmp_path, capsys):
+    study = tmp_path / "study"
+    for module, top1 in ((None, 90.0), ("eca", 93.0), ("se", 92.0)):
+        for seed in (0, 1):
+            recipe = ClassificationRecipe(dataset="cifar10", model="resnet50", attention=module, epochs=1, seed=seed)
+            job = ClassificationJob(recipe=recipe, out=study, preset="small")
+            job.folder.mkdir(parents=True)
+            (job.folder / "config.json").write_text(json.dumps(job.config()))
+            row = {"step": 1, "epoch": 0, "train_loss": 1.0, "top1": top1 + 0.1 * seed, "images": 10_000}
+            (job.folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    words = ["resnet50", *known, "--attention", "eca", "se", "--latency", "13ms", "--runs", str(study)]
+    assert cli.main(["recommend", *words, "--out", str(tmp_path / "none")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("- Use resnet50 with eca: 10.40 ms [10.40, 10.40]")
+    assert "top-1 93.05" in said
+    assert "(your runs, 2)" in said
 
 
 def test_a_budget_that_nothing_meets_is_work_that_failed(known, capsys):

@@ -5,9 +5,12 @@ import os
 import signal
 
 import pytest
-from tests.jobs import started_here
+import torch
+from tests.jobs import detection_job, started_here
 
+from recalib import cifar_resnet, save_checkpoint
 from recalib.cli import main
+from recalib.detection.recipes import RECIPES
 from recalib.runs.executor import Here
 
 
@@ -39,7 +42,7 @@ def test_a_study_that_is_stopped_is_one_of_fewer_seeds_and_its_page_says_so(cifa
     out = tmp_path / "study"
     words = ["study", "cifar-quick", "--data", str(cifar), "--model", "cifar_resnet8", "--attention", "eca", "--deeper",
              "none", "--seeds", "2", "--epochs", "1", "--limit", "40", "--batch", "20", "--rounds", "0", "--out",
-             str(out), "--accelerator", "cpu"]  # fmt: skip
+             str(out), "--device", "cpu"]  # fmt: skip
     assert main(words) == 1
     said = capsys.readouterr()
     assert "1 of 4 runs are missing (cifar_resnet8 eca 1): this study is open" in said.out
@@ -51,6 +54,64 @@ def test_a_study_that_is_stopped_is_one_of_fewer_seeds_and_its_page_says_so(cifa
     monkeypatch.setattr(Here, "start", None)  # nothing is begun
     assert main([*words, "--minutes", "0"]) == 0
     assert "1 of 4 runs are missing" in capsys.readouterr().out
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Runs are those of this process."""
+    monkeypatch.setattr(Here, "start", started_here)
+
+
+SMALL = ("--seeds", "1", "--epochs", "1", "--limit", "8", "--batch", "4", "--device", "cpu", "--workers", "0")
+
+
+@pytest.mark.slow(reason="four trainings and their times")
+@pytest.mark.usefixtures("here")
+def test_a_study_of_placement_has_a_row_for_every_place(cifar, tmp_path, capsys):
+    out = tmp_path / "study"
+    words = ["--model", "cifar_resnet14", "--attention", "eca", "--placement", "--rounds", "2", "--out", str(out)]
+    assert main(["study", "cifar-quick", "--data", str(cifar), *words, *SMALL]) == 0
+    found = json.loads((out / "study.json").read_text())
+    assert [network["name"] for network in found["networks"]] == [
+        "cifar_resnet14", "cifar_resnet14 eca", "cifar_resnet14 eca stages=3", "cifar_resnet14 eca stages=2+3",
+        "cifar_resnet14 eca every=2",
+    ]  # fmt: skip
+    assert len({network["params"] for network in found["networks"]}) > 3
+    assert all(network["ms"] > 0 and len(network["scores"]) == 1 for network in found["networks"])
+    assert "stages=2+3" in (out / "study.html").read_text()
+
+
+@pytest.mark.slow(reason="three trainings")
+@pytest.mark.usefixtures("here")
+def test_a_study_of_finetuning_starts_from_the_weights_and_as_the_identity(cifar, tmp_path):
+    torch.manual_seed(0)
+    weights, out = tmp_path / "trained.safetensors", tmp_path / "study"
+    save_checkpoint(cifar_resnet(8), weights, architecture="cifar_resnet8")
+    words = ["--weights", str(weights), "--attention", "eca", "ab", "--rounds", "0", "--out", str(out)]
+    assert main(["study", "finetune", "--data", str(cifar), *words, *SMALL]) == 0
+    found = json.loads((out / "study.json").read_text())
+    assert found["study"] == "finetune-short"
+    assert [network["name"] for network in found["networks"]] == [
+        "cifar_resnet8",
+        "cifar_resnet8 eca",
+        "cifar_resnet8 ab",
+    ]
+    before = [network["initialized"] for network in found["networks"]]
+    assert before[0] == before[1] == before[2]  # the identity, which ab is anyway
+
+
+@pytest.mark.slow(reason="two trainings of a detector")
+@pytest.mark.usefixtures("here")
+def test_detectors_are_studied_by_ap_and_without_times(shapes, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "small", detection_job(shapes, tmp_path).recipe)
+    out = tmp_path / "study"
+    words = ["--attention", "eca", "--out", str(out)]
+    assert main(["study", "small", "--data", str(shapes), *words, *SMALL]) == 0
+    found = json.loads((out / "study.json").read_text())
+    assert (found["score"], found["times"]) == ("AP", None)
+    assert [network["name"] for network in found["networks"]] == ["tiny", "tiny eca"]
+    assert all(0 <= network["mean"] <= 100 for network in found["networks"])
+    assert "Does attention help tiny?" in (out / "study.html").read_text()
 
 
 @pytest.mark.parametrize(
