@@ -15,6 +15,7 @@ from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import read_metrics, read_state
 from recalib.surgery import inserted
 from recalib.training.lifecycle import run
+from recalib.training.table import is_finished
 
 
 def test_the_detector_of_a_run_is_loaded_with_its_classes_and_attention(make_job):
@@ -50,6 +51,19 @@ def test_the_classes_are_told_after_every_evaluation_and_kept(make_job, capsys):
     last = [f"{100 * each['AP']:5.1f}" for each in found.values()]
     assert sorted(re.search(r"AP +(\d+\.\d),", said[i])[1] for i in places[2:]) == sorted(map(str.strip, last))
     assert sum(each["AP"] for each in found.values()) / 2 == pytest.approx(read_metrics(job.folder)[-1]["AP"])
+
+
+def test_where_no_object_is_to_be_found_there_is_no_ap_and_that_is_said(make_job, shapes, tmp_path, capsys):
+    copy = shutil.copytree(shapes, tmp_path / "empty")
+    file = copy / "instances_val2017.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
+    job = make_job(data=copy, epochs=1)
+    metrics = run(job).metrics
+    said = capsys.readouterr().out
+    assert not any(name.startswith("AP") for name in metrics)
+    assert "no AP: nothing of the kind in the data on 2 images" in said
+    assert "-100" not in said
+    assert is_finished(job.folder)
 
 
 def test_the_learning_rate_rule_is_said(make_job, capsys):
