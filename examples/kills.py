@@ -94,6 +94,9 @@ def hunt(
 ) -> Hunt:
     """Kill a run after 10 to 70 % of its duration and resume it; begin it anew whenever it came to its end.
 
+    Seconds count from when the process has the run's folder, so that kills fall into the training and not into a start
+    that other work has made slow.
+
     Args:
         job: what is trained, in a folder of its own.
         kills: how many.
@@ -108,6 +111,8 @@ def hunt(
         process = processes.Process(target=target, args=(job,), kwargs={"resume": True})
         process.start()
         moment = moments.uniform(0.1, 0.7) * duration
+        while process.exitcode is None and not _has(job, process.pid):
+            process.join(0.01)
         process.join(moment if len(done.kills) < kills else None)
         if process.exitcode is None:
             process.kill()
@@ -120,6 +125,12 @@ def hunt(
             if len(done.kills) == kills:
                 return done
             shutil.rmtree(job.folder)
+
+
+def _has(job: Job, pid: int | None) -> bool:
+    """Whether a process has locked the job's folder."""
+    lock = job.folder / "lock"
+    return lock.exists() and f'"pid": {pid},' in lock.read_text()
 
 
 def _reached(job: Job) -> tuple[int | None, int | None]:

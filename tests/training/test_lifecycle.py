@@ -38,7 +38,7 @@ def survive_kills(make_job, processes, kills, **recipe):
 
 
 def test_a_run_that_is_killed_and_resumed_ends_in_the_same_bits(make_job, processes):
-    survive_kills(make_job, processes, 3, holdout=0.2, ema=0.9, attention="srm", repeat=2)
+    survive_kills(make_job, processes, 2, holdout=0.2, ema=0.9, attention="srm", repeat=2)
 
 
 @pytest.mark.slow(reason="twenty kills of a longer run")
