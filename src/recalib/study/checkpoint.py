@@ -113,6 +113,8 @@ def trim_checkpoint(job: TrimJob, *, resume: bool = False, say: Say = print) -> 
     """
     model, about = _open(job)
     calibration = calibration_images(job.data, about, job.images)
+    if calibration.labels is None:
+        say("no labels: what counts is agreement with the untrimmed network")
     work = job.to.with_name(f"{job.to.stem}-trim")
     folder = RunFolder(work)
     folder.begin(plain(asdict(job)), resume=resume, may_differ=MAY_DIFFER)
