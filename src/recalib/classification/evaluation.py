@@ -23,7 +23,7 @@ from recalib.surgery import CheckpointInfo, inspect_checkpoint, load_checkpoint
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a checkpoint was taken for, and what it predicted.
+    """A checkpoint as it was understood, and its predictions.
 
     Attributes:
         facts: checkpoint, format, architecture, attention, normalization and who told it, data and dataset.
@@ -103,7 +103,7 @@ def evaluate(
 
 
 def _seen(exported: Classifier) -> CheckpointInfo:
-    """What an exported file tells, as a checkpoint would."""
+    """Facts of an exported file, in the form of a checkpoint's."""
     about = exported.about
     return CheckpointInfo(
         format=exported.form, source="recalib export", architecture=about.model, attention=about.attention or None,

@@ -33,7 +33,7 @@ Reader = Literal["torchvision", "dali"]
 
 
 class TestBatches(Protocol):
-    """What evaluation needs of test data."""
+    """Test data as evaluation needs it."""
 
     def __len__(self) -> int:
         """Number of batches."""

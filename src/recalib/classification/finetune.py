@@ -53,7 +53,7 @@ def variants(job: ClassificationJob, modules: Sequence[str], starts: Sequence[st
 
 
 def identity_anyway(module: str) -> bool:
-    """Whether a module is the identity at the start by itself."""
+    """True for a module that starts as the identity by itself."""
     return described(found(module)).identity_at_start
 
 

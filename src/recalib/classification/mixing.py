@@ -9,7 +9,7 @@ Mixer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def mixer(mixup: float, cutmix: float, classes: int) -> Mixer:
-    """What mixes a batch: images (N, 3, H, W) and labels (N,) to images and class shares (N, classes).
+    """The mixing of a batch: images (N, 3, H, W) and labels (N,) to images and class shares (N, classes).
 
     Without either it hands back what it is given. With several processes each mixes its own part of the batch.
 

@@ -1,4 +1,4 @@
-"""How networks were and are trained: presets whose every field is a flag of `recalib train`.
+"""Presets of published and own trainings; every field is a flag of `recalib train`.
 
 Figures of other people's recipes are those of their code where it differs from their text; the comments say which.
 """

@@ -1,4 +1,4 @@
-"""What a network predicts on a test set, and the figures that follow: accuracy, calibration, intervals, comparisons."""
+"""Predictions on a test set, and the figures that follow: accuracy, calibration, intervals, comparisons."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -36,7 +36,7 @@ class Predictions:
     loss: Tensor
 
     def correct(self, k: int = 1) -> np.ndarray:
-        """Whether the label is among the k most probable classes; booleans of shape (N,)."""
+        """Booleans of shape (N,): true where the label is among the k most probable classes."""
         hits: np.ndarray = (self.top[:, :k] == self.labels[:, None]).any(1).numpy()
         return hits
 

@@ -30,7 +30,7 @@ MODULES = (NONE, *PAPER)
 
 @dataclass(frozen=True)
 class Arguments:
-    """What may stand beside the job's own flags.
+    """Flags beside the job's own.
 
     Attributes:
         job: recipe, data and folder.

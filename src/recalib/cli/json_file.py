@@ -1,4 +1,4 @@
-"""Where ``--json FILE`` goes."""
+"""The file of ``--json FILE``."""
 
 import json
 from pathlib import Path

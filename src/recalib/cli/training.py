@@ -1,4 +1,4 @@
-"""What the training commands of all tasks share: which job, which modules and seeds, and what is printed at the end."""
+"""The training commands of all tasks: jobs from arguments, modules and seeds, and the lines at the end."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -88,7 +88,7 @@ def _arguments(kind: type[Job]) -> Any:
 
     @dataclass(frozen=True)
     class Arguments:
-        """What may stand beside the job's own flags.
+        """Flags beside the job's own.
 
         Attributes:
             job: recipe, data and folder.

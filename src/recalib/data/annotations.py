@@ -1,4 +1,4 @@
-"""What is in the images of a detection data set, in COCO's own form, and what is wrong with it."""
+"""Objects in the images of a detection data set, in COCO's own form, and their faults."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
@@ -37,7 +37,7 @@ class Annotations:
     misread: "tuple[Problem, ...]" = ()
 
     def file(self, image: Mapping[str, Any]) -> Path:
-        """Where an image is."""
+        """Path of an image."""
         return self.folder / image["file_name"]
 
 
@@ -60,7 +60,7 @@ class Problem:
 
 
 def usable(annotations: Annotations, masks: bool = False) -> tuple[Annotations, list[Problem]]:
-    """What is sound, and what was wrong with the rest.
+    """The sound objects, and the faults of the rest.
 
     Objects of unknown images or categories, with a box that is not finite, inverted, empty or outside of its image, are
     left out; of two objects or images with one id, and of two images of one file, the first is kept; a box that reaches
@@ -89,7 +89,7 @@ def usable(annotations: Annotations, masks: bool = False) -> tuple[Annotations, 
 
 
 def present(annotations: Annotations) -> tuple[Annotations, list[Problem]]:
-    """What is in the images whose files are there, and the files that are missing."""
+    """The part whose files are there, and the files that are missing."""
     missing = {
         image["id"]: annotations.file(image) for image in annotations.images if not annotations.file(image).is_file()
     }
@@ -98,14 +98,14 @@ def present(annotations: Annotations) -> tuple[Annotations, list[Problem]]:
 
 
 def only(annotations: Annotations, image_ids: Set[int]) -> Annotations:
-    """What is in some of the images."""
+    """The part that belongs to some of the images."""
     images = tuple(image for image in annotations.images if image["id"] in image_ids)
     objects = tuple(each for each in annotations.objects if each["image_id"] in image_ids)
     return replace(annotations, images=images, objects=objects)
 
 
 def counts(problems: list[Problem]) -> dict[str, int]:
-    """How many there are of each kind."""
+    """Number of problems of each kind."""
     return dict(Counter(problem.kind for problem in problems))
 
 
@@ -138,7 +138,7 @@ def _where(each: Object, images: Mapping[int, Mapping[str, Any]]) -> str:
 
 
 def _reaches_out(segmentation: Any, image: Mapping[str, Any]) -> bool:
-    """Whether a corner of a polygon lies outside of its image by more than a pixel."""
+    """True where a corner of a polygon lies outside of its image by more than a pixel."""
     if not isinstance(segmentation, list):
         return False
     return any(

@@ -21,7 +21,7 @@ Watch = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 def problems_of(annotations: Annotations) -> list[Problem]:
-    """What is wrong with the labels, and images that are missing; masks are looked at where there are any."""
+    """Faults of the labels, and images that are missing; masks are looked at where there are any."""
     masks = any(each.get("segmentation") for each in annotations.objects)
     empty = [
         Problem(f"no {what}", annotations.source.name, f"it lists no {what}")

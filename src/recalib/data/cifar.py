@@ -40,7 +40,7 @@ class Images:
         return Images(self.pixels[:count], self.labels[:count], self.classes)
 
     def split(self, share: float) -> tuple["Images", "Images"]:
-        """What is left after a share of the images is set aside, and that share."""
+        """The rest after a share of the images is set aside, and that share."""
         aside = torch.from_numpy(held_out(len(self.labels), share))
         kept, held = (Images(self.pixels[some], self.labels[some], self.classes) for some in (~aside, aside))
         return kept, held
@@ -48,7 +48,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one of the official archives lies on disk."""
+    """Layout of one of the official archives on disk."""
 
     folder: str
     train: tuple[str, ...]

@@ -21,7 +21,7 @@ def find_coco(root: Path) -> dict[str, Path]:
 
 
 def is_coco(content: Any) -> bool:
-    """Whether this is what an instances file holds."""
+    """True for the content of an instances file."""
     return isinstance(content, Mapping) and {"images", "annotations", "categories"} <= content.keys()
 
 

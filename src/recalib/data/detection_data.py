@@ -122,11 +122,11 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         return pil_to_tensor(picture) if picture and picture.size == (image["width"], image["height"]) else None
 
     def file(self, index: int) -> Path:
-        """Where an image is."""
+        """Path of an image."""
         return self.annotations.file(self.images[index])
 
     def attributes(self, index: int) -> dict[str, str]:
-        """What is known of an image, such as ``{"timeofday": "night"}``."""
+        """Attributes of an image, such as ``{"timeofday": "night"}``."""
         return {name: value for name, value in self.images[index].get("attributes", {}).items() if value is not None}
 
     def target(self, index: int) -> Target:

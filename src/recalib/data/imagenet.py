@@ -47,7 +47,7 @@ class Folder:
         return Folder(self.files[::step][:count], self.labels[::step][:count], self.classes)
 
     def split(self, share: float) -> tuple["Folder", "Folder"]:
-        """What is left after a share of the images of every class is set aside, and that share."""
+        """The rest after a share of the images of every class is set aside, and that share."""
         aside = held_out(len(self.files), share)
         return self._only(~aside), self._only(aside)
 
@@ -110,7 +110,7 @@ class _Pictures(Dataset[tuple[Tensor, int, int]]):
 
 
 class _Loading:
-    """What training and test batches share: reading in other processes, and noting what cannot be read."""
+    """Base of training and test batches: reads in other processes, and notes what cannot be read."""
 
     def __init__(
         self,

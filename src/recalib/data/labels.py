@@ -49,7 +49,7 @@ def label_files(path: Path, split: str | None = None) -> list[Path]:
 
 
 def in_domain(annotations: Annotations, domain: Domain) -> Annotations:
-    """What is in the images that have one of the values of each attribute.
+    """The part whose images have one of the values of each attribute.
 
     Raises:
         RecalibError: for an attribute or value that no image has.

@@ -11,7 +11,7 @@ FAR = 1e6  # pixels; no corner of a polygon is that far away
 
 
 def is_mask(segmentation: Any, height: int, width: int) -> bool:
-    """Whether this is a mask of an image of this size, in one of the three forms."""
+    """True for a mask of an image of this size, in one of the three forms."""
     if isinstance(segmentation, list):
         return bool(segmentation) and all(map(_is_polygon, segmentation))
     if not isinstance(segmentation, Mapping) or segmentation.get("size") not in ([height, width], (height, width)):

@@ -49,7 +49,7 @@ def normalization(name: str) -> Normalization:
 
 
 def normalization_name(mean: Iterable[float], std: Iterable[float]) -> str:
-    """What `normalization` takes for these figures: a name, or ``mean,mean,mean/std,std,std``."""
+    """The name of these figures, as `normalization` takes it: a word, or ``mean,mean,mean/std,std,std``."""
     form = Normalization(*(tuple(float(v) for v in values) for values in (mean, std)))  # type: ignore[arg-type]
     names = [name for name, known in NORMALIZATIONS.items() if known == form]
     return names[0] if names else "/".join(",".join(map(str, values)) for values in (form.mean, form.std))

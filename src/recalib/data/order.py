@@ -23,7 +23,7 @@ def order_of(count: int, repeat: int, draw: torch.Generator) -> torch.Tensor:
 
 
 def held_out(count: int, share: float) -> np.ndarray:
-    """Which of ``count`` images are set aside: a share of them, spread evenly; the same every time."""
+    """Booleans: true for the images of ``count`` that are set aside; a share, spread evenly, the same every time."""
     return np.diff(np.floor(np.arange(count + 1) * share)) > 0
 
 

@@ -29,7 +29,7 @@ class Record:
         return BytesIO(self.rows[self.index][self.column]["bytes"] or b"")
 
     def __str__(self) -> str:
-        """Where it is."""
+        """Place in its file."""
         return f"row {self.index} of the {self.rows.split} shards"
 
 

@@ -117,7 +117,7 @@ class Shards:
         return Shards(self.shards, self.places[::step][:count], self.classes)
 
     def split(self, share: float) -> tuple["Shards", "Shards"]:
-        """What is left after a share of the images is set aside, spread evenly, and that share."""
+        """The rest after a share of the images is set aside, spread evenly, and that share."""
         aside = held_out(len(self), share)
         return tuple(Shards(self.shards, self.places[use], self.classes) for use in (~aside, aside))  # type: ignore[return-value]
 

@@ -51,7 +51,7 @@ def pretrained_resnet(depth: int, weights: Path) -> nn.Module:
 
 
 def normalization_of(weights: Path | None) -> dict[str, list[float]]:
-    """How torchvision's detectors should normalize images for weights that may say it: mean and std, or nothing."""
+    """Mean and std for torchvision's detectors, from weights that may say them; or nothing."""
     form = None if weights is None else inspect_checkpoint(weights).normalization
     return {} if form is None else {"image_mean": list(form[0]), "image_std": list(form[1])}
 

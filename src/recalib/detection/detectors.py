@@ -37,7 +37,7 @@ Finish = Callable[[int, dict[str, Any]], nn.Module]  # the detector with so many
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """What there is to know of a detector before it is built.
+    """Facts of a detector before it is built.
 
     Attributes:
         name: of the detector.
@@ -59,7 +59,7 @@ class DetectorSpec:
 
 
 def detector_spec(name: str) -> DetectorSpec:
-    """What there is to know of the detector of that name.
+    """Facts of the detector of that name.
 
     Raises:
         RecalibError: for an unknown name, naming the nearest.
@@ -120,7 +120,7 @@ def build_detector(
 
 
 def norms_of(detector: nn.Module) -> str:
-    """Which norms the backbone of a detector was built with."""
+    """Kind of norms that the backbone of a detector was built with."""
     kinds = {type(module) for module in detector.get_submodule("backbone.body").modules()}
     return "frozen" if FrozenBatchNorm2d in kinds else "group" if nn.GroupNorm in kinds else "batch"
 

@@ -7,7 +7,7 @@ from recalib.errors import RecalibError, unknown
 
 
 def domain_of(text: str | None) -> dict[str, tuple[str, ...]] | None:
-    """What ``timeofday=daytime,dawn/dusk`` means to `open_detection`; further attributes follow after a ``;``.
+    """The domain in ``timeofday=daytime,dawn/dusk``, as `open_detection` takes it; further attributes follow a ``;``.
 
     Raises:
         RecalibError: for anything written otherwise.

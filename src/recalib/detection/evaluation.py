@@ -64,7 +64,7 @@ def detect(
     workers: int = 0,
     share: Share = (0, 1),
 ) -> Detections:
-    """What a detector finds in every image that can be read, in COCO's result format, and what there is in these.
+    """Detections in every image that can be read, in COCO's result format, and the objects in these.
 
     Args:
         model: as for `evaluate`.
@@ -99,7 +99,7 @@ def detect(
 
 
 def joined(parts: Sequence[Detections], dataset: DetectionDataset) -> Detections:
-    """What `detect` would have returned for all images, from what it returned for each share of them."""
+    """The return of `detect` for all images, joined from those for each share of them."""
     first, _ = parts[0]
     found = {
         name: sorted(chain(*(part[name] for part, _ in parts)), key=lambda each: each["image_id"]) for name in first

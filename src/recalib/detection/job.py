@@ -71,7 +71,7 @@ class DetectionJob(Job):
         )  # fmt: skip
 
     def datasets(self) -> tuple[tuple[DetectionDataset, DetectionDataset | None, DetectionDataset], tuple[int, int]]:
-        """What is trained on, what of it was set aside, and what is evaluated on; and how many images there would be.
+        """Training data, the part set aside, and test data; and the numbers of images without a limit.
 
         Raises:
             RecalibError: for data that is not there, or parts that tell different classes apart.

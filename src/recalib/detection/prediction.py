@@ -1,4 +1,4 @@
-"""What a detector sees in a picture, as data and drawn into it."""
+"""Objects that a detector sees in a picture, as data and drawn into it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#00
 
 
 def makes_masks(model: nn.Module) -> bool:
-    """Whether a detector of torchvision segments what it finds."""
+    """True for a detector of torchvision that segments what it finds."""
     heads: Any = getattr(model, "roi_heads", None)
     return heads is not None and heads.has_mask()
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found in an image, best first.
+    """Objects found in an image, best first.
 
     Attributes:
         boxes: (n, 4), xyxy in pixels.

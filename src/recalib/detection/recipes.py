@@ -1,4 +1,4 @@
-"""How detectors were and are trained: presets whose every field is a flag of `recalib detect train`."""
+"""Presets of published and own trainings of detectors; every field is a flag of `recalib detect train`."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal

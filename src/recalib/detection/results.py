@@ -19,7 +19,7 @@ MASK_THRESHOLD = 0.5  # torchvision's detectors give the probability of each pix
 def results_of(
     prediction: Mapping[str, Tensor], image_id: int, category_ids: Sequence[int], iou_type: IouType
 ) -> list[Result]:
-    """What a detector found in an image, as COCO writes it.
+    """Detections in an image, as COCO writes them.
 
     Args:
         prediction: torchvision's: boxes (n, 4) xyxy, labels (n,), scores (n,), and for ``"segm"`` masks (n, 1, H, W).

@@ -149,7 +149,7 @@ class Detection(Task):
         }  # fmt: skip
 
     def notes(self) -> list[str]:
-        """What was left out of the data, and what the learning rate is."""
+        """Parts of the data that were left out, and the learning rate."""
         lines = [
             f"{name}: {count} x {kind}, left out or cut off; recalib detect check lists them"
             for name, part in zip(self.splits, ("train", "test"), strict=True)

@@ -143,7 +143,7 @@ def _difference(gain: Mapping[str, Any]) -> str:
 
 
 def notes_of(results: Mapping[str, Any]) -> list[str]:
-    """How far the study has come, and what it can tell."""
+    """Missing runs, and the gain that the study can show."""
     found = []
     if missing := results["missing"]:
         runs = sum(missing.values())

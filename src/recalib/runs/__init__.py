@@ -1,4 +1,4 @@
-"""What every long job shares: a folder, checkpoints to resume from, signals, trackers."""
+"""Parts of every long job: a folder, checkpoints to resume from, signals, trackers."""
 
 from recalib.runs.atomic import write_atomically, write_json, write_text
 from recalib.runs.environment import code_version, environment

@@ -1,4 +1,4 @@
-"""What a run was run with: code version, packages, machine."""
+"""Code version, packages and machine of a run."""
 
 import platform
 import subprocess
@@ -37,7 +37,7 @@ def without_place(word: str) -> str:
 
 
 def _program() -> list[str]:
-    """What was typed before the arguments: recalib, or python and a module or script."""
+    """Words before the arguments: recalib, or python and a module or script."""
     spec = sys.modules["__main__"].__spec__
     if spec is not None:
         name = spec.name.removesuffix(".__main__")

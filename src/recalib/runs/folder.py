@@ -134,7 +134,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What a run says of its data and network; nothing where an older version wrote it."""
+    """Facts that a run notes of its data and network; none where an older version wrote it."""
     try:
         facts = json.loads((folder / FACTS).read_text())
     except (OSError, ValueError):

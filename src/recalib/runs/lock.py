@@ -107,7 +107,7 @@ def is_held(folder: Path) -> bool:
 
 
 def _kernel_lock(file: int) -> bool | None:
-    """Whether the kernel gave its lock; None where the file system has none."""
+    """True where the kernel gave its lock, None where the file system has none."""
     try:
         import fcntl
 

@@ -7,7 +7,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether someone asked the run to stop; true from the first signal on."""
+    """A request to stop; true from the first signal on."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None

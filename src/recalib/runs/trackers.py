@@ -1,4 +1,4 @@
-"""Where metrics go while a run is under way: always metrics.jsonl, and live trackers where asked for."""
+"""Trackers of a run under way: always metrics.jsonl, and live ones where asked for."""
 
 import importlib
 import json
@@ -328,7 +328,7 @@ def _step(line: str) -> float:
 
 
 def _title(folder: Path) -> str:
-    """What a run is called: its folder's name, and of a sweep's trial the sweep's too."""
+    """Name of a run: its folder's, and of a sweep's trial the sweep's too."""
     return f"{folder.parent.parent.name}-{folder.name}" if folder.parent.name == "trials" else folder.name
 
 

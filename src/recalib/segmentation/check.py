@@ -12,7 +12,7 @@ from recalib.segmentation.data import IGNORED, Pictures, open_pictures
 
 
 def is_labelled(root: Path) -> bool:
-    """Whether a folder is laid out as `open_pictures` reads one."""
+    """True for a folder that is laid out as `open_pictures` reads one."""
     return (root / "classes.txt").is_file() and (root / "images").is_dir() and (root / "labels").is_dir()
 
 

@@ -158,7 +158,7 @@ class _Fit(v2.Transform):
 
 
 def changes(augment: str, size: int) -> v2.Transform:
-    """What happens to a picture: ``"none"``, or ``"crop"``: scaled by 0.5 to 2, cropped at random, and flipped."""
+    """Augmentation of a picture: ``"none"``, or ``"crop"``: scaled by 0.5 to 2, cropped at random, and flipped."""
     if augment == "none":
         return v2.Compose(fitted(size))
     fill: Any = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORED}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How the pixels of each class were taken.
+    """Pixels of each class, by the class they were taken for.
 
     Attributes:
         metric: torchmetrics' index of Jaccard, by class; its ``confmat`` holds the pixels that count, by true class

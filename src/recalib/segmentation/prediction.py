@@ -1,4 +1,4 @@
-"""What a segmentation network takes the pixels of a picture for, as a label image and drawn over the picture."""
+"""Classes of a picture's pixels, as a label image and drawn over the picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How segmentation networks are trained: presets whose every field is a flag of `recalib segment train`."""
+"""Presets of trainings; every field is a flag of `recalib segment train`."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal

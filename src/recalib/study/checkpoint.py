@@ -35,7 +35,7 @@ CALIBRATION = {"cifar10": 5000, "cifar100": 5000, "imagenet": 1000}
 
 @dataclass(frozen=True, kw_only=True)
 class TrimJob:
-    """What is trimmed, on which data, how far.
+    """A network to trim, the data to do it on, and a limit.
 
     Attributes:
         source: a checkpoint of ours or another project's, a run's folder, or a model's name.
@@ -183,7 +183,7 @@ def _dataset(data: Path) -> Dataset | None:
 
 
 def sentence(result: dict[str, Any]) -> str:
-    """What came out, in a line."""
+    """The result in a line."""
     frozen, sites = result["frozen"], len(result["sites"])
     test, overhead = result.get("test"), result["overhead"]
     at, of = (test["loss"], "test") if test else (result["loss"], "training")
@@ -317,7 +317,7 @@ def _tested(job: TrimJob, about: About, before: nn.Module, after: nn.Module) -> 
 
 
 def _overheads(job: TrimJob, about: About, before: nn.Module, after: nn.Module, trimmed: Trimmed) -> dict[str, Any]:
-    """What attention costs before and after, relative to the network without any: deployed, timed in turn."""
+    """Time of attention before and after, relative to the network without any: deployed, timed in turn."""
     gates = [f"{site.name}.attention" for site in trimmed.sites]
     plain = stripped(before, gates)
     example = torch.randn(job.batch, 3, *about.size, generator=torch.Generator().manual_seed(0))

@@ -157,7 +157,7 @@ class GateSums:
 
     @property
     def variation(self) -> float:
-        """What the best constant misses of the gated map: its RMS error, relative to the map's standard deviation."""
+        """RMS error of the best constant, relative to the standard deviation of the gated map."""
         e = {name: total / self.images for name, total in self.sums.items()}
         spread, together = e["q"] - e["m"].square(), e["yu"] - e["y"] * e["m"]
         whole = e["yy"] - e["y"].square()
@@ -178,7 +178,7 @@ def carrier(graph: Deployed, node: fx.Node) -> str | None:
 
 
 def takes_shift(layer: nn.Module) -> bool:
-    """Whether a layer that takes a scale takes a shift, too: one without a bias does not."""
+    """True for a layer that takes a shift beside a scale: one with a bias."""
     return getattr(layer, "bias", None) is not None
 
 

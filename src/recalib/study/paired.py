@@ -12,7 +12,7 @@ Z95 = 1.959964  # of the normal distribution
 
 @dataclass(frozen=True)
 class Loss:
-    """What one network loses against another, in points of percent.
+    """Loss of one network against another, in points of percent.
 
     Attributes:
         points: the difference on these images.

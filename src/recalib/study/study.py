@@ -53,7 +53,7 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What is compared, and how.
+    """Networks to compare, and the way of comparing.
 
     Attributes:
         job: of the baseline, with the first seed; its ``out`` is the study's folder.
@@ -151,13 +151,13 @@ def run_study(
 
 
 def read_study(study: Study) -> dict[str, Any]:
-    """What `run_study` left when it ended, or was stopped."""
+    """Results that `run_study` left when it ended, or was stopped."""
     found: dict[str, Any] = json.loads((study.job.out / RESULT).read_text())
     return found
 
 
 def is_finished(job: Job) -> bool:
-    """Whether a job's run came to its end; what it was resumed from need not be there any more."""
+    """True for a job whose run came to its end; its checkpoint need not be there any more."""
     return has_ended(read_metrics(job.folder), job.recipe.epochs) and bool(_scored(job))
 
 
@@ -231,14 +231,14 @@ def _told(difference: Difference) -> dict[str, Any]:
 def _sentences(
     arms: Sequence[Mapping[str, Any]], comparison: Comparison | None, larger: str | None, seeds: int
 ) -> list[str]:
-    """What follows, a line for each network."""
+    """The conclusion on each network, a line each."""
     if comparison is None or not comparison.others:
         return ["no two networks have been trained with the same seed yet"]
     return [sentence(arm, comparison, larger) for arm in arms if arm["gain"] is not None]
 
 
 def sentence(arm: Mapping[str, Any], comparison: Comparison, larger: str | None) -> str:
-    """What a study says of one network."""
+    """The conclusion on one network."""
     gain, n = arm["gain"], len(arm["scores"])
     seeds = f"{n} seed{'s' * (n > 1)}"
     if gain["low"] is None:
@@ -295,7 +295,7 @@ def _times(study: Study, arms: Sequence[Arm]) -> dict[str, Any]:
 def shares_of(
     samples: Mapping[str, Sequence[float]], arms: Sequence[Arm], larger: str
 ) -> dict[str, tuple[float, float, float]]:
-    """What each module takes of the time between the baseline and the larger network, from 0 to 1.
+    """Share that each module takes of the time between the baseline and the larger network, from 0 to 1.
 
     With 95 % intervals by the bootstrap over rounds; from 0 to 1 where the larger network is not slower for certain.
     """

@@ -1,4 +1,4 @@
-"""What attention takes at each site, deployed: whole networks timed in turn, with it and without."""
+"""Time of attention at each site, deployed: whole networks timed in turn, with it and without."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which gates earn their milliseconds: those that hardly look at the image are frozen, one after the other."""
+"""Gates that do not earn their milliseconds are frozen, one after the other: those that hardly look at the image."""
 
 import copy
 import json
@@ -28,7 +28,7 @@ LINEAR = "linear"  # what is tried of each gate besides the constants: a linear 
 
 @dataclass(frozen=True)
 class Effect:
-    """What freezing does to a network on calibration images.
+    """Effect of freezing on a network, on calibration images.
 
     Attributes:
         divergence: Kullback and Leibler's, of the classes' probabilities from those of the untrimmed network; nats an
@@ -367,7 +367,7 @@ class _Trimming:
         return Constant(affine, self.parts[0].images)
 
     def _sums(self, *, rows: bool = False) -> dict[str, GateSums]:
-        """What every gate that is left does, on the images that decide; of each image, too, where rows are kept."""
+        """Sums over every gate that is left, on the images that decide; those of each image where rows are kept."""
         sums: dict[str, GateSums] = {}
 
         def see(node: fx.Node, u: Tensor) -> None:
@@ -396,7 +396,7 @@ class _Trimming:
         return part.effect(torch.cat([self.walk.logits(images) for images in part.batches()]))
 
     def _loss(self) -> Loss:
-        """What is lost on the images set aside."""
+        """Loss on the images set aside."""
         part = self.parts[1]
         logits = torch.cat([self.walk.logits(images) for images in part.batches()])
         return loss_between(part.right(part.reference), part.right(logits))
@@ -455,7 +455,7 @@ class _Trimming:
         return model
 
     def sites(self, frozen: int, times: SiteTimes) -> tuple[TrimmedSite, ...]:
-        """What was measured of every attention module."""
+        """Measurements of every attention module."""
         done = {point.site: point.stand_in for point in self.curve[1 : frozen + 1]}
         found = []
         for placement in inserted(self.model).placements:
@@ -502,7 +502,7 @@ class _Part:
         return None if self.labels is None else 100 * float(self.right(logits).mean())
 
     def effect(self, logits: Tensor) -> Effect:
-        """What the change from the untrimmed network's logits comes to."""
+        """Effect of the change from the untrimmed network's logits."""
         p, q = (x.double().log_softmax(1) for x in (self.reference, logits))
         divergence = float(F.kl_div(q, p, log_target=True, reduction="batchmean"))
         agreement = 100 * float((logits.argmax(1) == self.reference.argmax(1)).double().mean())

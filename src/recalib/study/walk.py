@@ -25,7 +25,7 @@ class Walk(fx.Interpreter):
         self.last = last
 
     def logits(self, images: Tensor, see: Callable[[fx.Node, Any], None] | None = None) -> Tensor:
-        """What the network makes of images (N, 3, H, W).
+        """Logits of images (N, 3, H, W).
 
         Args:
             images: the input.

@@ -22,7 +22,7 @@ Verdict = Literal["better", "worse", "open"]
 
 @dataclass(frozen=True)
 class Difference:
-    """What a network scores above another.
+    """Score of a network above another's.
 
     Attributes:
         points: the estimate.
@@ -37,7 +37,7 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict:
-        """What can be said of it."""
+        """Better or worse where the interval leaves out zero."""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "open"
 
     def __str__(self) -> str:
@@ -133,7 +133,7 @@ class Comparison:
         return factor * self.deviation * float(np.sqrt(2 / seeds))
 
     def seeds_for(self, gain: float) -> int | None:
-        """How many seeds show such a gain in four of five studies; None above a thousand, or where nothing tells."""
+        """Seeds that show such a gain in four of five studies; None above a thousand, or where nothing tells."""
         if not self.freedom or not gain > 0 or self.detectable(MOST_SEEDS) > gain:
             return None
         low, high = 1, MOST_SEEDS
@@ -144,7 +144,7 @@ class Comparison:
 
 
 def critical(correlation: Array, freedom: int) -> float:
-    """What the largest of several correlated t statistics stays below, in absolute value, 95 times in a hundred."""
+    """Bound of the largest of several correlated t statistics, in absolute value, 95 times in a hundred."""
     from scipy.stats import t
 
     if len(correlation) == 1:

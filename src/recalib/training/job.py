@@ -83,13 +83,13 @@ class Job:
         return self.out / (self.name or "-".join([*self.name_parts(), f"seed{self.recipe.seed}"]).replace(":", "-"))
 
     def name_parts(self) -> list[str]:
-        """What the folder is named after, besides the seed, where no name is given."""
+        """Words that the folder is named after, besides the seed, where no name is given."""
         recipe = self.recipe
         start = ["identity"] * recipe.identity
         return [self.preset, recipe.model or "weights", recipe.attention or "baseline", *start]
 
     def next_command(self) -> str:
-        """What to do with a finished run."""
+        """Command for what comes after a finished run."""
         raise NotImplementedError
 
     def preset_recipe(self) -> Recipe | None:

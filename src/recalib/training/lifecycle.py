@@ -26,7 +26,7 @@ GoesOn = Callable[[Mapping[str, Any]], bool]  # an epoch's metrics -> whether th
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """End of a run.
 
     Attributes:
         folder: its folder.
@@ -236,7 +236,7 @@ class _Run:
         self.task.write(self.trainer.evaluated, self.folder.path / f"{name}.safetensors", metrics)
 
     def _is_best(self, metrics: Mapping[str, Any]) -> bool:
-        """Whether an epoch beats those before it on the training images set aside; without those, none is best."""
+        """True for an epoch that beats all before it on the training images set aside; without those, none is best."""
         aside = f"holdout_{self.task.score}"
         rows = [row for row in read_metrics(self.folder.path) if aside in row]
         return aside in metrics and all(metrics[aside] > row[aside] for row in rows)
@@ -289,13 +289,13 @@ class _Run:
 
 
 def _of(facts: Mapping[str, Any], part: str) -> str:
-    """How many there would be, where only some are used."""
+    """Number of images there would be, where only some are used."""
     there, used = facts[f"{part}_images_there"], facts[f"{part}_images"]
     return f" (of {there:,})" if used + facts.get("aside_images", 0) * (part == "train") < there else ""
 
 
 def _departures(job: Job) -> str:
-    """What the recipe has otherwise than the one it was made from."""
+    """Settings that differ from those of the recipe it was made from."""
     made_from = job.preset_recipe()
     if made_from is None:
         return ""

@@ -52,7 +52,7 @@ def launched(accelerator: str, devices: int, precision: Any) -> "Fabric":
 
 
 def from_first(fabric: "Fabric", do: Callable[[], T]) -> T:
-    """What the first process gets; where that fails, the others end without a word.
+    """Result of the first process, for all; where it fails, the others end without a word.
 
     Raises:
         RecalibError: in the first process, as ``do`` does.
@@ -139,4 +139,4 @@ def _processes() -> "DDPStrategy":
 
 class _OnCpu(DistributedDataParallel):
     def _passing_sync_batchnorm_handle(self, module: nn.Module) -> None:
-        """Where DDP would refuse; `synchronized` has mended the norms."""
+        """Accept what DDP would refuse: `synchronized` has mended the norms."""

@@ -1,4 +1,4 @@
-"""What the recipes of all tasks have in common."""
+"""Base of the recipes of all tasks."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -106,7 +106,7 @@ def _places(jobs: Sequence[Job], executor: Executor) -> int:
 
 
 def fitting(first: Path) -> int:
-    """How many runs such as a first one its device holds: one, until the first epoch has shown what a run takes.
+    """Number of runs such as a first one that its device holds: one, until the first epoch has shown what a run takes.
 
     Only a GPU's memory is told in the metrics; elsewhere it stays at one.
     """

@@ -1,4 +1,4 @@
-"""What is to be said of a run's figures wherever they are shown: that data was left out, that nothing was learnt."""
+"""Reservations about a run's figures, wherever they are shown: data was left out, nothing was learnt."""
 
 from collections.abc import Mapping
 from typing import Any

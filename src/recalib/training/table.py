@@ -87,7 +87,7 @@ class Paired:
 
     @property
     def told_apart(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """True where the interval leaves out zero."""
         return self.gain.verdict != "open"
 
     def text(self) -> str:
@@ -100,7 +100,7 @@ class Paired:
 
 
 def paired(ours: Figure, theirs: Figure) -> Paired:
-    """How much more one has than another."""
+    """The difference of two figures over their common seeds."""
     seeds = sorted(ours.by_seed.keys() & theirs.by_seed.keys())
     if not seeds:
         return Paired(Difference(ours.mean - theirs.mean, -math.inf, math.inf), 0, None)
@@ -163,12 +163,12 @@ def finished_runs(out: Path, like: Path) -> list[Path]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run came to its end."""
+    """True for a run that came to its end."""
     return has_ended(read_metrics(folder), read_config(folder)["recipe"]["epochs"])
 
 
 def has_ended(rows: Sequence[Mapping[str, Any]], epochs: int) -> bool:
-    """Whether rows of metrics are those of a run of so many epochs that came to its end, whatever was evaluated."""
+    """True for the metrics of a run of so many epochs that came to its end, whatever was evaluated."""
     those = [row for row in rows if "train_loss" in row or _is_scored(row)]
     return bool(those) and those[-1].get("epoch", len(those) - 1) + 1 >= epochs
 

@@ -1,4 +1,4 @@
-"""What the trainer asks of a task."""
+"""A task, as the trainer needs it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,26 +78,26 @@ class Task(ABC):
 
     @abstractmethod
     def line(self, metrics: Mapping[str, Any]) -> str:
-        """What is said of an epoch."""
+        """Line about an epoch."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What there is to know of the data: dataset, classes (a number), and of each part the images that are used.
+        """Facts of the data: dataset, classes (a number), and of each part the images that are used.
 
         ``train_images``, ``aside_images`` and ``test_images``; ``train_images_there`` and ``test_images_there`` are how
         many there would be without a limit.
         """
 
     def notes(self) -> list[str]:
-        """What is said before the first step of a run that begins."""
+        """Lines before the first step of a run that begins."""
         return []
 
     def details(self) -> list[str]:
-        """What is said of the last evaluation on the test images besides `line`, in the first process."""
+        """Lines about the last evaluation on the test images, after `line`, in the first process."""
         return []
 
     def finished_epoch(self, network: nn.Module, folder: Path, epoch: int) -> None:
-        """What else there is to do after an epoch, in the first process."""
+        """Finish an epoch, in the first process."""
         return
 
     @property

@@ -167,7 +167,7 @@ class Trainer:
             raise NotFiniteError
 
     def agree(self, flag: bool) -> bool:
-        """Whether any process raises the flag; all must ask at the same step."""
+        """True where any process raises the flag; all must ask at the same step."""
         if self.fabric.world_size == 1:
             return flag
         return bool(summed(torch.tensor(float(flag), device=self.fabric.device), self.fabric))
@@ -258,7 +258,7 @@ def _within_attention(network: nn.Module) -> set[int]:
 
 
 def _memory(device: torch.device) -> dict[str, float]:
-    """What this process has taken of a GPU at most, and what is left for others."""
+    """Memory of a GPU: the most this process has taken, and what is left for others."""
     if device.type != "cuda":
         return {}
     free, _ = torch.cuda.mem_get_info(device)
