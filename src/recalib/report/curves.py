@@ -5,7 +5,7 @@ from typing import Any
 
 from recalib.report.marks import PLAIN, Mark
 from recalib.report.series import Spot
-from recalib.report.svg import alt, draw
+from recalib.report.svg import Json, draw, field, layer, own
 
 
 def curves(
@@ -22,33 +22,28 @@ def curves(
         width: of the plotting area in px.
     """
     values = [_value(spot, look.get(spot.curve, PLAIN)) for spot in spots]
-    data = alt.Chart(alt.Data(values=values))
-    x: Any = _named(spots, x_title) if isinstance(spots[0].x, str) else _number(spots, x_title, log)
-    y = alt.Y("y:Q", title=y_title, scale=alt.Scale(zero=True))
+    x = _named(spots, x_title) if isinstance(spots[0].x, str) else _number(spots, x_title, log)
+    y = field("y:Q", title=y_title, scale={"zero": True})
     colours = {value["curve"]: value["colour"] for value in values}
-    stroke = alt.Stroke(
-        "curve:N",
-        scale=alt.Scale(domain=list(colours), range=list(colours.values())),
-        legend=alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2.5, columns=3),
-    )
-    lines = data.mark_line(strokeWidth=1.5, aria=False).encode(
-        stroke=stroke, detail="curve:N", strokeDash=alt.StrokeDash("dash:N", scale=None)
-    )
-    intervals = data.mark_rule(strokeWidth=1.5, aria=False).encode(
-        y="low:Q", y2="high:Q", stroke=alt.Stroke("mark:N", scale=None)
-    )
-    points = data.mark_point(size=55, strokeWidth=1.5, opacity=1).encode(
-        fill=alt.Fill("fill:N", scale=None),
-        stroke=alt.Stroke("mark:N", scale=None),
-        shape=alt.Shape("shape:N", scale=None),
-        description="title:N",
-    )
-    layers = alt.layer(lines.encode(y=y), intervals, points.encode(y=y)).encode(x=x)
-    return draw(layers.properties(width=width, height=240))
+    legend = {"orient": "top", "title": None, "symbolType": "stroke", "symbolStrokeWidth": 2.5, "columns": 3}
+    scale = {"domain": list(colours), "range": list(colours.values())}
+    thin = {"strokeWidth": 1.5, "aria": False}
+    layers = [
+        layer(
+            values, "line", thin,
+            stroke=field("curve:N", scale=scale, legend=legend), detail=field("curve:N"), strokeDash=own("dash:N"), y=y,
+        ),
+        layer(values, "rule", thin, y=field("low:Q"), y2=field("high"), stroke=own("mark:N")),
+        layer(
+            values, "point", {"size": 55, "strokeWidth": 1.5, "opacity": 1},
+            fill=own("fill:N"), stroke=own("mark:N"), shape=own("shape:N"), description=field("title:N"), y=y,
+        ),
+    ]  # fmt: skip
+    return draw({"layer": layers, "encoding": {"x": x}, "width": width, "height": 240})
 
 
 def _value(spot: Spot, mark: Mark) -> dict[str, Any]:
-    grey = "var(--rule)"
+    grey = "var(--muted)"
     return {
         "curve": spot.curve,
         "x": spot.x,
@@ -64,12 +59,13 @@ def _value(spot: Spot, mark: Mark) -> dict[str, Any]:
     }
 
 
-def _named(spots: Sequence[Spot], title: str) -> "alt.X":
-    axis = alt.Axis(labelAngle=-30, labelLimit=110)
-    return alt.X("x:N", sort=list(dict.fromkeys(spot.x for spot in spots)), title=title, axis=axis)
+def _named(spots: Sequence[Spot], title: str) -> Json:
+    axis = {"labelAngle": -30, "labelLimit": 110}
+    return field("x:N", sort=list(dict.fromkeys(spot.x for spot in spots)), title=title, axis=axis)
 
 
-def _number(spots: Sequence[Spot], title: str, log: bool) -> "alt.X":
+def _number(spots: Sequence[Spot], title: str, log: bool) -> Json:
     ticks = sorted({spot.x for spot in spots})
-    scale = alt.Scale(type="log", base=2, nice=False) if log else alt.Scale(zero=False, nice=False, padding=12)
-    return alt.X("x:Q", title=title, scale=scale, axis=alt.Axis(values=ticks, format="d", labelOverlap=True))
+    scale = {"type": "log", "base": 2, "nice": False} if log else {"zero": False, "nice": False, "padding": 12}
+    axis = {"values": ticks, "format": "d", "labelOverlap": True}
+    return field("x:Q", title=title, scale=scale, axis=axis)

@@ -8,9 +8,9 @@ from recalib.choose.published_times import Times
 from recalib.measure.cells import Cell, Overhead
 from recalib.report.marks import Mark
 from recalib.report.rows import Row, is_like_plain, is_reference, module_title, status_text
-from recalib.report.svg import alt, draw
+from recalib.report.svg import Json, draw, field, layer, own
 
-_GREY = Mark("var(--rule)", "")  # of what cannot be told from the plain network
+_GREY = Mark("var(--muted)", "")  # of what cannot be told from the plain network
 STATES = ("as inserted", "deployed")
 _BAR, _WIDTH = 13, 230  # px: thickness of a bar, width of the plotting area
 
@@ -44,19 +44,16 @@ def overhead_bars(rows: Sequence[Row], look: dict[str, Mark], domain: tuple[floa
             elif text := status_text(cell):
                 notes.append(base | {"end": 0.0, "text": text})
     titles = [module_title(row.module) for row in rows]
-    y = alt.Y("module:N", sort=titles, title=None, axis=alt.Axis(domain=False, ticks=False, grid=False, labelPadding=8))
-    offset = alt.YOffset("state:N", sort=list(STATES), scale=alt.Scale(domain=list(STATES)))
+    quiet = {"domain": False, "ticks": False, "grid": False, "labelPadding": 8}
     zero = {"condition": {"test": "datum.value === 0", "value": "var(--rule)"}, "value": "var(--grid)"}
-    chart = alt.layer(*_layers(bars, notes)).encode(y=y, yOffset=offset)
-    chart = chart.encode(
-        x=alt.X(
-            "end:Q",
-            scale=alt.Scale(domain=list(domain), nice=False),
-            title="overhead over the plain network, %",
-            axis=alt.Axis(gridColor=zero),
-        )
-    )
-    return draw(chart.properties(width=_WIDTH, height=alt.Step(_BAR, **{"for": "offset"})))
+    scale = {"domain": list(domain), "nice": False}
+    both = {
+        "x": field("end:Q", scale=scale, title="overhead over the plain network, %", axis={"gridColor": zero}),
+        "y": field("module:N", sort=titles, title=None, axis=quiet),
+        "yOffset": field("state:N", sort=list(STATES), scale={"domain": list(STATES)}),
+    }
+    step = {"step": _BAR, "for": "offset"}
+    return draw({"layer": _layers(bars, notes), "encoding": both, "width": _WIDTH, "height": step})
 
 
 def _bar(row: Row, state: str, cell: Cell) -> dict[str, Any]:
@@ -92,8 +89,7 @@ def published_bars(times: Times, look: dict[str, Mark]) -> str:
     return overhead_bars(rows, look, percent_domain([row.network for row in rows]))
 
 
-def _layers(bars: list[dict[str, Any]], notes: list[dict[str, Any]]) -> "list[alt.Chart]":
-    measured, failed = (alt.Chart(alt.Data(values=values)) for values in (bars, notes))
+def _layers(bars: list[Json], notes: list[Json]) -> list[Json]:
     text: dict[str, Any] = {
         "align": "left",
         "baseline": "middle",
@@ -103,12 +99,21 @@ def _layers(bars: list[dict[str, Any]], notes: list[dict[str, Any]]) -> "list[al
         "fill": "var(--muted)",
     }
     return [
-        measured.mark_bar(cornerRadiusEnd=2).encode(
-            fill=alt.Fill("fill:N", scale=None),
-            stroke=alt.Stroke("colour:N", scale=None),
-            description="title:N",
+        layer(
+            bars,
+            "bar",
+            {"cornerRadiusEnd": 2},
+            fill=own("fill:N"),
+            stroke=own("colour:N"),
+            description=field("title:N"),
         ),
-        measured.mark_rule(stroke="var(--ink)", strokeWidth=1.2, aria=False).encode(x="low:Q", x2="high:Q"),
-        measured.mark_text(**text).encode(x="beyond:Q", text="text:N"),
-        failed.mark_text(**text, fontStyle="italic").encode(text="text:N"),
+        layer(
+            bars,
+            "rule",
+            {"stroke": "var(--ink)", "strokeWidth": 1.2, "aria": False},
+            x=field("low:Q"),
+            x2=field("high"),
+        ),
+        layer(bars, "text", text, x=field("beyond:Q"), text=field("text:N")),
+        layer(notes, "text", {**text, "fontStyle": "italic"}, text=field("text:N")),
     ]

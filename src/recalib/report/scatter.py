@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from recalib.report.labels import CLEARANCE, Boxes, place_labels
 from recalib.report.marks import Mark
-from recalib.report.svg import alt, draw
+from recalib.report.svg import Json, draw, field, layer, own
 
 _LINE_STEP = 8  # px between the spots by which a line keeps labels off itself
 
@@ -62,19 +61,20 @@ class _Axis:
         return self.low + (self.high - self.low) * (1 - share if self.upwards else share)
 
     @property
-    def scale(self) -> "alt.Scale":
-        return alt.Scale(domain=[self.low, self.high], nice=False, zero=False)
+    def scale(self) -> Json:
+        return {"domain": [self.low, self.high], "nice": False, "zero": False}
 
 
 def scatter(points: Sequence[Point], x_title: str, width: int, height: int) -> str:
     """Draw points, at least one, on a plotting area of `width` by `height` px."""
     x = _axis([value for point in points for value in point.x], width, 0.18)
     y = _axis([point.y for point in points], height, 0.09, upwards=True)
-    chart = alt.layer(*_lines(points), *_marks(points), *_labels(points, x, y)).encode(
-        x=alt.X("x:Q", scale=x.scale, title=x_title),
-        y=alt.Y("y:Q", scale=y.scale, title="ImageNet top-1, % (published)"),
-    )
-    return draw(chart.properties(width=width, height=height))
+    both = {
+        "x": field("x:Q", scale=x.scale, title=x_title),
+        "y": field("y:Q", scale=y.scale, title="ImageNet top-1, % (published)"),
+    }
+    layers = [*_lines(points), *_marks(points), *_labels(points, x, y)]
+    return draw({"layer": layers, "encoding": both, "width": width, "height": height})
 
 
 def _axis(values: Sequence[float], length: int, room: float, upwards: bool = False) -> _Axis:
@@ -91,7 +91,7 @@ def _segments(points: Sequence[Point]) -> list[tuple[float, float, float, float]
     return steps + [(*point.origin, point.x[0], point.y) for point in points if point.origin]
 
 
-def _lines(points: Sequence[Point]) -> "list[alt.Chart]":
+def _lines(points: Sequence[Point]) -> list[Json]:
     ladder = [{"x": point.x[0], "y": point.y} for point in points if point.on_ladder]
     modules = [
         {
@@ -106,15 +106,18 @@ def _lines(points: Sequence[Point]) -> "list[alt.Chart]":
         for point in points
         if point.origin
     ]
-    stroke = alt.Stroke("colour:N", scale=None)
+    stroke, to = own("colour:N"), {"x2": field("x2"), "y2": field("y2")}
+    dashed = {"stroke": "var(--plain)", "strokeDash": [5, 4], "strokeWidth": 1.5, "aria": False}
+    thin = {"strokeWidth": 1.1, "strokeOpacity": 0.6, "aria": False}
+    interval = {"x": field("low:Q"), "x2": field("high"), "y": field("y2:Q")}
     return [
-        _of(ladder).mark_line(stroke="var(--plain)", strokeDash=[5, 4], strokeWidth=1.5, aria=False).encode(),
-        _of(modules).mark_rule(strokeWidth=1.1, strokeOpacity=0.6, aria=False).encode(x2="x2", y2="y2", stroke=stroke),
-        _of(modules).mark_rule(strokeWidth=2, aria=False).encode(x="low:Q", x2="high", y="y2:Q", stroke=stroke),
+        layer(ladder, "line", dashed),
+        layer(modules, "rule", thin, **to, stroke=stroke),
+        layer(modules, "rule", {"strokeWidth": 2, "aria": False}, **interval, stroke=stroke),
     ]
 
 
-def _marks(points: Sequence[Point]) -> "list[alt.Chart]":
+def _marks(points: Sequence[Point]) -> list[Json]:
     values = [
         {
             "x": point.x[0],
@@ -127,18 +130,19 @@ def _marks(points: Sequence[Point]) -> "list[alt.Chart]":
         for point in points
     ]
     return [
-        _of(values)
-        .mark_point(size=90, strokeWidth=1.6, opacity=1)
-        .encode(
-            fill=alt.Fill("fill:N", scale=None),
-            stroke=alt.Stroke("colour:N", scale=None),
-            shape=alt.Shape("shape:N", scale=None),
-            description="title:N",
+        layer(
+            values,
+            "point",
+            {"size": 90, "strokeWidth": 1.6, "opacity": 1},
+            fill=own("fill:N"),
+            stroke=own("colour:N"),
+            shape=own("shape:N"),
+            description=field("title:N"),
         )
     ]
 
 
-def _labels(points: Sequence[Point], x: _Axis, y: _Axis) -> "list[alt.Chart]":
+def _labels(points: Sequence[Point], x: _Axis, y: _Axis) -> list[Json]:
     """Texts at places computed in px, with a thin leader where one had to move away from its point."""
     named = [point for point in points if point.label]
     spots = [(x.px(point.x[0]), y.px(point.y)) for point in named]
@@ -150,9 +154,12 @@ def _labels(points: Sequence[Point], x: _Axis, y: _Axis) -> "list[alt.Chart]":
         if abs(end[0] - spot[0]) + abs(end[1] - spot[1]) > 2 * CLEARANCE:
             leaders.append({"x": point.x[0], "y": point.y, "x2": x.value(end[0]), "y2": y.value(end[1])})
     return [
-        _of(leaders).mark_rule(strokeWidth=0.8, stroke="var(--muted)", aria=False).encode(x2="x2", y2="y2"),
-        _of(texts).mark_text(fontSize=12, baseline="middle", fill="var(--ink)", aria=False).encode(text="text:N"),
-    ]
+        layer(leaders, "rule", {"strokeWidth": 0.8, "stroke": "var(--muted)", "aria": False}, x2=field("x2"), y2=field("y2")),
+        layer(
+            texts, "text", {"fontSize": 12, "baseline": "middle", "fill": "var(--ink)", "aria": False},
+            text=field("text:N"),
+        ),
+    ]  # fmt: skip
 
 
 def _obstacles(points: Sequence[Point], x: _Axis, y: _Axis) -> Boxes:
@@ -170,7 +177,3 @@ def _obstacles(points: Sequence[Point], x: _Axis, y: _Axis) -> Boxes:
 
 def _around(px: float, py: float, reach: float) -> tuple[float, float, float, float]:
     return px - reach, py - reach, px + reach, py + reach
-
-
-def _of(values: Sequence[dict[str, Any]]) -> "alt.Chart":
-    return alt.Chart(alt.Data(values=list(values)))
