@@ -24,7 +24,9 @@ def curves(
     values = [_value(spot, look.get(spot.curve, PLAIN)) for spot in spots]
     x = _named(spots, x_title) if isinstance(spots[0].x, str) else _number(spots, x_title, log)
     y = field("y:Q", title=y_title, scale={"zero": True})
-    colours = {value["curve"]: value["colour"] for value in values}
+    places = list(look)
+    ordered = sorted(values, key=lambda value: places.index(value["curve"]) if value["curve"] in look else len(look))
+    colours = {value["curve"]: value["colour"] for value in ordered}
     legend = {"orient": "top", "title": None, "symbolType": "stroke", "symbolStrokeWidth": 2.5, "columns": 3}
     scale = {"domain": list(colours), "range": list(colours.values())}
     thin = {"strokeWidth": 1.5, "aria": False}

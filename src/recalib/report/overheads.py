@@ -7,7 +7,7 @@ from recalib.choose.advice import overhead_text
 from recalib.choose.published_times import Times
 from recalib.measure.cells import Cell, Overhead
 from recalib.report.marks import Mark
-from recalib.report.rows import Row, is_like_plain, is_reference, module_title, status_text
+from recalib.report.rows import Row, is_like_plain, is_reference, module_title, place_of, status_text
 from recalib.report.svg import Json, draw, field, layer, own
 
 _GREY = Mark("var(--muted)", "")  # of what cannot be told from the plain network
@@ -80,7 +80,7 @@ def _text(cell: Cell) -> str:
 def published_bars(times: Times, look: dict[str, Mark]) -> str:
     """Draw published overheads of the modules that have a mark; they have no interval, and an axis of their own."""
     rows = []
-    for module, ratio in times.overheads().items():
+    for module, ratio in sorted(times.overheads().items(), key=lambda item: place_of(item[0])):
         if module in look:
             overhead = Overhead(ratio, ratio, ratio, distinguishable=True)
             where = f"{times.framework}, {times.label}"

@@ -13,23 +13,42 @@ theme.addEventListener("click", () => {
 dark.addEventListener("change", nameTheme);
 nameTheme();
 
-for (const section of document.querySelectorAll("section:has(.choice)")) {
-  const choices = [...section.querySelectorAll(".choice")];
-  const panels = [...section.querySelectorAll("[data-panel]")];
-  const nothing = section.querySelector(".nothing");
+// Charts that are not shown at first come compressed, in a page that would be large.
+const unpack = async (chart) => {
+  const bytes = Uint8Array.from(atob(chart.dataset.packed), (letter) => letter.charCodeAt(0));
+  const svg = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  chart.innerHTML = await new Response(svg).text();
+  delete chart.dataset.packed;
+};
+for (const chart of document.querySelectorAll("[data-packed]")) unpack(chart);
+
+// One bar of filters for the whole page. What has no such facet stands beside everything.
+const filters = document.querySelector(".filters");
+if (filters) {
+  const choices = [...filters.querySelectorAll("select")];
+  const panels = [...document.querySelectorAll("[data-panel]")];
+  const folded = document.querySelector("table.folded");
+  const before = folded.querySelector(".before");
+  const columns = before.colSpan;
   const show = () => {
+    const wanted = choices.filter((choice) => choice.value).map((choice) => [choice.dataset.facet, choice.value]);
     for (const panel of panels) {
-      panel.hidden = choices.some((choice) => {
-        const [has, wanted] = [panel.dataset[choice.dataset.facet], choice.querySelector(":checked").value];
-        return wanted && has !== undefined && has !== wanted; // what has no such facet stands beside everything
-      });
+      panel.hidden = wanted.some(([facet, value]) => facet in panel.dataset && panel.dataset[facet] !== value);
     }
-    if (nothing) nothing.hidden = panels.some((panel) => !panel.hidden);
+    for (const section of document.querySelectorAll("section:has(.nothing)")) {
+      const [there, shown] = ["[data-panel]", "[data-panel]:not([hidden])"].map((of) => section.querySelector(of));
+      section.querySelector(".nothing").hidden = !there || Boolean(shown);
+    }
+    let hidden = 0; // columns that say the same in every row
+    for (const head of folded.querySelectorAll("th[data-column]")) {
+      const same = wanted.some(([facet]) => facet === head.dataset.facet);
+      hidden += same;
+      for (const row of [head.parentElement, ...folded.tBodies[0].rows]) row.cells[head.dataset.column].hidden = same;
+    }
+    before.colSpan = columns - hidden;
   };
-  for (const choice of choices) {
-    choice.hidden = false;
-    choice.addEventListener("change", show);
-  }
+  filters.hidden = false;
+  filters.addEventListener("change", show);
   show();
 }
 
@@ -44,7 +63,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const up = head.getAttribute("aria-sort") !== "ascending";
     for (const other of heads) other.setAttribute("aria-sort", "none");
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const key = (row) => row.cells[head.dataset.column].dataset.sort;
+    const key = (row) => row.cells[head.dataset.column].dataset.sort ?? row.cells[head.dataset.column].textContent;
     const rows = [...body.rows].sort((a, b) => {
       if (!key(a) || !key(b)) return !key(a) - !key(b); // what was not measured stays last
       return up ? compare(key(a), key(b)) : compare(key(b), key(a));

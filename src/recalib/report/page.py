@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,6 @@ from recalib.report.figures import FIGURES, Panel
 from recalib.report.marks import Mark, marks
 from recalib.report.overheads import overhead_bars, percent_domain, published_bars
 from recalib.report.rows import (
-    SETTING,
     Row,
     costs,
     counted,
@@ -45,10 +45,13 @@ from recalib.version import __version__
 
 _HERE = Path(__file__).parent
 _HEADINGS = ("Which module", "What deploy gains", "Or a deeper network?")
-_COLUMNS = ["module", "parameters", "GMACs", "MB moved", *["ms", "overhead, %"] * 2]
+_COLUMNS = ["parameters", "GMACs", "MB moved", *["ms", "overhead, %"] * 2]
 _OVERHEAD = "overhead over the plain network, %"
 _PAPER = ("fp32", "224", "1")  # precision, resolution and batch of its Table 2
 _STATES = {False: "as inserted", True: "deployed"}
+
+
+_MANY = 60  # rows; a page of more has charts of many settings
 
 
 class Filter(NamedTuple):
@@ -73,12 +76,13 @@ def write_page(
         advice: what `recalib.choose.advice.advise` said about `cells`.
         command: the command line that measured them.
     """
+    content = _content(cells, machine)
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = render(
         "template.html",
-        **_content(cells, machine),
-        verdicts=[_unbroken(line) for line in verdicts(main_setting(cells))],
+        **content,
+        verdicts=_verdicts(cells, content["overheads"]),
         advice=[_unbroken(line) for line in advice],
         headed=len(advice) % len(_HEADINGS) == 0,
         headings=_HEADINGS,
@@ -87,6 +91,20 @@ def write_page(
         script_hash=f"sha256-{digest}",
     )
     Path(path).write_text(page, encoding="utf-8")
+
+
+def _verdicts(cells: Sequence[Cell], drawn: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each sentence beside the overheads that it speaks of: of its network in its fastest runtime."""
+    main = main_setting(cells)
+    one = setting_of(main[0]) if main else {}
+    charts = {group["model"]: next((p for p in group["panels"] if p.facets == one), None) for group in drawn}
+    networks = list(dict.fromkeys(cell.model for cell in main if cell.module != BASELINE))
+    shown = []
+    for model, sentence in zip(networks, verdicts(main), strict=True):
+        panel = charts.get(model)
+        title = f"{model}, {panel.title}" if panel else ""
+        shown.append({"sentence": _unbroken(sentence), "title": title, "svg": panel and panel.svg})
+    return shown
 
 
 def _unbroken(line: str) -> str:
@@ -119,26 +137,34 @@ def _content(cells: Sequence[Cell], machine: Mapping[str, Any]) -> dict[str, Any
     setup = any(cell.setup_s is not None for cell in cells)
     is_grid = bool(vary) or len(networks) > 1
     table = [_table_row(row, look[row.module], vary) for row in every]
+    fastest = _by_speed(main)[:1] or [""]
+    preferred = {"network": "", "runtime": fastest[0], **preferred}
+    filters = _filters([row["facets"] for row in table], preferred)
+    problems, usual = _problems(cells, vary)
+    figures, files = _figures(cells) if is_grid else [], _files(cells)
+    table2 = _table2(cells) if is_grid else None
     return {
         "title": f"Channel attention in {', '.join(networks)}" if networks else "Channel attention",
         "setting": setting(cells),
         "advised": facets_text(worth_naming(preferred, vary)) if vary else "",
         "device": machine.get("device", "this machine"),
         "tradeoffs": tradeoffs,
-        "tradeoff_filters": _filters([group["facets"] for group in tradeoffs], preferred),
         "overheads": overheads,
-        "overhead_filters": _filters([panel.facets for group in overheads for panel in group["panels"]], preferred),
         "processes": _processes(cells),
         "published_times": f"{timed[0].label}, Table 2: {timed[0].setting}" if timed else "",
-        "figures": _figures(cells, preferred) if is_grid else [],
-        "table2": _table2(cells, preferred) if is_grid else None,
-        "columns": ["network", "runtime", *vary, *_COLUMNS, *(["set-up, s"] if setup else [])],
+        "filters": filters,
+        "packed": len(every) > _MANY,
+        "pack": _packed,
+        "figures": figures,
+        "table2": table2,
+        "columns": ["module", "network", "runtime", *vary, *_COLUMNS, *(["set-up, s"] if setup else [])],
         "named": 3 + len(vary),
         "setup": setup,
         "rows": table,
-        "row_filters": _filters([row["facets"] for row in table]),
-        "files": _files(cells),
-        "problems": _problems(cells, vary),
+        "files": files,
+        "problems": problems,
+        "usual": usual,
+        "contents": _contents(tradeoffs, figures, files, table2, problems),
         "machine": [(name.replace("_", " "), _flat(value)) for name, value in machine.items() if value is not None],
         "sources": sources(cells, [group["runtime"] for group in tradeoffs]) if tradeoffs else [],
     }
@@ -159,8 +185,8 @@ def _settings(cells: Sequence[Cell]) -> list[tuple[dict[str, str], list[Cell]]]:
     return [(setting_of(group[0]), group) for group in found.values()]
 
 
-def _figures(cells: Sequence[Cell], preferred: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The paper's figures of a grid over settings, with what a reader can choose by."""
+def _figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """The paper's figures of a grid over settings."""
     made = []
     for number, figure in FIGURES.items():
         if number != "4" and (panels := figure.panels(cells)):  # Fig. 4 is the page's first chart already
@@ -169,20 +195,14 @@ def _figures(cells: Sequence[Cell], preferred: Mapping[str, str]) -> list[dict[s
                     "number": number,
                     "heading": figure.heading,
                     "note": figure.note,
-                    "filters": _filters([panel.facets for panel in panels], preferred),
                     "panels": [Panel(panel.title, Markup(panel.svg), panel.facets) for panel in panels],
                 }
             )
     return made
 
 
-def _table2(cells: Sequence[Cell], preferred: Mapping[str, str]) -> dict[str, Any]:
-    lines = table2_rows(cells)
-    return {
-        "columns": HEADINGS,
-        "lines": lines,
-        "filters": _filters([{name: line.facets[name] for name in SETTING} for line in lines], preferred),
-    }
+def _table2(cells: Sequence[Cell]) -> dict[str, Any]:
+    return {"columns": HEADINGS, "lines": table2_rows(cells)}
 
 
 def _files(cells: Sequence[Cell]) -> dict[str, Any] | None:
@@ -197,12 +217,26 @@ def _files(cells: Sequence[Cell]) -> dict[str, Any] | None:
         "named": evaluated.headings(cells),
         "counted": evaluated.COUNTED,
         "lines": lines,
-        "filters": _filters([line.facets for line in lines]),
     }
 
 
-def _filters(facets: Sequence[Mapping[str, str]], preferred: Mapping[str, str] | None = None) -> list[Filter]:
-    """What differs among facets; without a preferred value nothing is chosen at first."""
+def _contents(tradeoffs: Any, figures: Sequence[Mapping[str, Any]], files: Any, table2: Any, problems: Any) -> Any:
+    """Anchors and headings of the sections that the page has."""
+    charts = [(f"figure-{figure['number']}", figure["heading"]) for figure in figures]
+    return [
+        *[("accuracy", "Accuracy against time")] * bool(tradeoffs),
+        ("overhead", "Overhead"),
+        *charts,
+        *[("same-file", "Accuracy and time of the same file")] * bool(files),
+        *[("table-2", "Cost, accuracy and time")] * bool(table2),
+        ("measurements", "Every measurement"),
+        *[("warnings", "Warnings")] * bool(problems),
+        ("made", "How it was measured"),
+    ]
+
+
+def _filters(facets: Sequence[Mapping[str, str]], preferred: Mapping[str, str]) -> list[Filter]:
+    """What differs among facets, and the value that is chosen at first; an empty one stands for all."""
     found: dict[str, dict[str, None]] = {}
     for one in facets:
         for name, value in one.items():
@@ -210,11 +244,14 @@ def _filters(facets: Sequence[Mapping[str, str]], preferred: Mapping[str, str] |
     filters = []
     for name, values in found.items():
         ordered = sorted(values, key=_numbers) if name in ("resolution", "batch") else list(values)
-        wanted = "" if preferred is None else preferred.get(name, ordered[0])
-        chosen = wanted if not wanted or wanted in values else ordered[0]
         if len(values) > 1:
-            filters.append(Filter(name, ordered if chosen else ["", *ordered], chosen))
+            filters.append(Filter(name, ["", *ordered], preferred.get(name, "")))
     return filters
+
+
+def _packed(svg: str) -> str:
+    """A chart in a twelfth of its characters; the page's script unpacks it."""
+    return base64.b64encode(zlib.compress(svg.encode(), 9)).decode()
 
 
 def _numbers(text: str) -> list[int]:
@@ -285,17 +322,17 @@ def _time(cell: Cell | None) -> dict[str, Any]:
     text, _, interval = overhead_cell(cell).partition(" ")
     return {
         "text": median_text(cell),
-        "ms": cell.latency_ms.median if cell and cell.latency_ms else "",
+        "ms": f"{cell.latency_ms.median:.6g}" if cell and cell.latency_ms else "",
         "overhead": status or text,
         "interval": interval,
-        "ratio": cell.overhead.ratio if cell and cell.overhead else "",
+        "ratio": f"{cell.overhead.ratio:.6g}" if cell and cell.overhead else "",
         "bad": bool(status),
         "same": is_like_plain(cell),
     }
 
 
-def _problems(cells: Sequence[Cell], vary: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Each kind of warning and each reason why a cell has no time, with the cells it befell."""
+def _problems(cells: Sequence[Cell], vary: Sequence[str]) -> tuple[list[tuple[str, list[str]]], list[str]]:
+    """Warnings and reasons why cells have no time, each with its cells; and, in a line, what befell most of them."""
     found: dict[str, list[str]] = {}
     for cell in cells:
         named = facets_text({name: setting_of(cell)[name] for name in vary})
@@ -308,7 +345,9 @@ def _problems(cells: Sequence[Cell], vary: Sequence[str]) -> list[tuple[str, lis
             found.setdefault(": ".join(filter(None, (status, cell.message))), []).append(where)
         if cell.complete is False:
             found.setdefault("incomplete: interrupted before its last round", []).append(where)
-    return list(found.items())
+    usual = [kind for kind, where in found.items() if len(where) > max(4, len(cells) / 2)]
+    lines = [f"{kind.capitalize()}: {len(found[kind])} of {len(cells)} cells, so that it marks none." for kind in usual]
+    return [(kind, where) for kind, where in found.items() if kind not in usual], lines
 
 
 def _processes(cells: Sequence[Cell]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from recalib.choose.advice import overhead_text
 from recalib.measure.cells import BASELINE, Cell
+from recalib.measure.schedule import MODULES
 
 SETTING = ("precision", "resolution", "batch", "protocol", "machine", "code")
 _QUIET = ("protocol", "machine", "code")  # named only where there are several
@@ -46,11 +47,18 @@ def rows(cells: Sequence[Cell]) -> list[Row]:
         pairs.setdefault(key, {})[bool(cell.deployed)] = cell
     groups = list(dict.fromkeys(key[:2] for key in pairs))
     settings = list(dict.fromkeys(key[2] for key in pairs))
-    ordered = sorted(pairs.items(), key=lambda item: (groups.index(item[0][:2]), settings.index(item[0][2])))
+    ordered = sorted(
+        pairs.items(), key=lambda item: (groups.index(item[0][:2]), settings.index(item[0][2]), place_of(item[0][3]))
+    )
     return [
         Row(model, runtime, dict(zip(SETTING, setting, strict=True)), module, pair.get(False), pair.get(True))
         for (model, runtime, setting, module), pair in ordered
     ]
+
+
+def place_of(module: str) -> int:
+    """The place of a module in every table and chart: the plain network, the paper's modules, then all others."""
+    return (BASELINE, *MODULES).index(module) if module in (BASELINE, *MODULES) else len(MODULES) + 1
 
 
 def setting_of(cell: Cell) -> dict[str, str]:

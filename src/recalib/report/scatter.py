@@ -153,8 +153,9 @@ def _labels(points: Sequence[Point], x: _Axis, y: _Axis) -> list[Json]:
         end = min(max(spot[0], left), right), min(max(spot[1], top), bottom)
         if abs(end[0] - spot[0]) + abs(end[1] - spot[1]) > 2 * CLEARANCE:
             leaders.append({"x": point.x[0], "y": point.y, "x2": x.value(end[0]), "y2": y.value(end[1])})
+    thin = {"strokeWidth": 0.8, "stroke": "var(--muted)", "aria": False}
     return [
-        layer(leaders, "rule", {"strokeWidth": 0.8, "stroke": "var(--muted)", "aria": False}, x2=field("x2"), y2=field("y2")),
+        layer(leaders, "rule", thin, x2=field("x2"), y2=field("y2")),
         layer(
             texts, "text", {"fontSize": 12, "baseline": "middle", "fill": "var(--ink)", "aria": False},
             text=field("text:N"),

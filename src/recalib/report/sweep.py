@@ -60,8 +60,9 @@ def sweep_page(results: Mapping[str, Any], command: str) -> str:
         for name, picture in drawn.items()
     }
     return render(
-        "sweep.html", verdict=verdict(results), settings=_settings(results["settings"]), pictures=pictures,
-        heading=heading, rows=rows, front=results.get("pareto"), metrics=list(results["goals"]), command=command,
+        "sweep.html", title="A sweep", verdict=verdict(results), settings=_settings(results["settings"]),
+        pictures=pictures, heading=heading, rows=rows, front=results.get("pareto"), metrics=list(results["goals"]),
+        command=command,
         made=shlex.join(results["environment"]["command"]),
         failed=[t for t in results["trials"] if t["state"] == "failed"],
     )  # fmt: skip
