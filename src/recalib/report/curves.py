@@ -33,7 +33,7 @@ def curves(
     layers = [
         layer(
             values, "line", thin,
-            stroke=field("curve:N", scale=scale, legend=legend), detail=field("curve:N"), strokeDash=own("dash:N"), y=y,
+            stroke=field("curve:N", scale=scale, legend=legend), detail=field("line:N"), strokeDash=own("dash:N"), y=y,
         ),
         layer(values, "rule", thin, y=field("low:Q"), y2=field("high"), stroke=own("mark:N")),
         layer(
@@ -48,6 +48,7 @@ def _value(spot: Spot, mark: Mark) -> dict[str, Any]:
     grey = "var(--muted)"
     return {
         "curve": spot.curve,
+        "line": f"{spot.curve} {spot.family}",
         "x": spot.x,
         "y": spot.y,
         "low": spot.low,

@@ -1,5 +1,6 @@
 """Cells as the curves of the paper's Figs. 2, 3, 5 and 6: a value of every module along depth, resolution or batch."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ class Spot:
         title: what a pointer over it says.
         distinguishable: False where an overhead cannot be told from none.
         reference: whether the curve is drawn dashed, for comparison.
+        family: networks of one family are joined by a line, those of different ones are not.
     """
 
     curve: str
@@ -34,6 +36,7 @@ class Spot:
     title: str
     distinguishable: bool = True
     reference: bool = False
+    family: str = ""
 
 
 def by_depth(cells: Sequence[Cell], value: Callable[[Cell], float | None], unit: str) -> list[Spot]:
@@ -43,7 +46,8 @@ def by_depth(cells: Sequence[Cell], value: Callable[[Cell], float | None], unit:
     for cell in order:
         if (y := value(cell)) is not None:
             title = f"{_name(cell)}: {y:.4g} {unit}"
-            spots.append(Spot(module_title(cell.module), cell.model, y, y, y, title))
+            family = re.split(r"\d", cell.model.rpartition(":")[2])[0]  # resnet, mobilenetv
+            spots.append(Spot(module_title(cell.module), cell.model, y, y, y, title, family=family))
     return spots
 
 
