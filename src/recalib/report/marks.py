@@ -39,5 +39,5 @@ def marks(modules: list[str]) -> dict[str, Mark]:
         (shape, f"var(--module-{i})") for i, own_shape in enumerate(_SHAPES) for shape in _SHAPES if shape != own_shape
     )
     spare = chain(product(_SHAPES, ("var(--module-6)", "var(--module-7)")), rest)
-    names = sorted(dict.fromkeys(modules), key=lambda name: (BASELINE, *_PAPER, name).index(name))
+    names = sorted(dict.fromkeys(modules), key=lambda name: (BASELINE, *PAPER, name).index(name))
     return {name: own[name] if name in own else Mark(*reversed(next(spare))) for name in names}

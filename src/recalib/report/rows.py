@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from recalib.attention import PAPER
 from recalib.choose.advice import overhead_text
 from recalib.measure.cells import BASELINE, Cell
-from recalib.measure.schedule import MODULES
 
 SETTING = ("precision", "resolution", "batch", "protocol", "machine", "code")
 _QUIET = ("protocol", "machine", "code")  # named only where there are several
@@ -58,7 +58,7 @@ def rows(cells: Sequence[Cell]) -> list[Row]:
 
 def place_of(module: str) -> int:
     """The place of a module in every table and chart: the plain network, the paper's modules, then all others."""
-    return (BASELINE, *MODULES).index(module) if module in (BASELINE, *MODULES) else len(MODULES) + 1
+    return (BASELINE, *PAPER, module).index(module)
 
 
 def setting_of(cell: Cell) -> dict[str, str]:
