@@ -67,7 +67,7 @@ def test_an_overhead_that_is_not_distinguishable_is_drawn_hollow_and_grey(grid):
     mark = re.search(r"<path[^>]*aria-label=\"eca in resnet50[^>]*>", svg)
     assert mark is not None
     assert "not distinguishable" in mark[0]
-    assert 'stroke="var(--rule)"' in mark[0]
+    assert 'stroke="var(--muted)"' in mark[0]
     assert 'fill="var(--paper)"' in mark[0]
 
 
