@@ -3,9 +3,9 @@
     python examples/ops_before.py                                        # about three minutes
     python examples/ops_before.py --commit cdf9ac3 --json results/ops_before.json
 
-Two processes hold the two versions, each from a folder of its own, and are timed in turn: a training step and a
-forward pass of norm -> attention -> + shortcut -> ReLU at two sites of a ResNet-50. Freed memory stays with the process:
-page faults of large maps would differ from process to process by more than the versions do.
+Two processes hold the two versions, each from a folder of its own, and are timed in turn: a training step and a forward
+pass of norm -> attention -> + shortcut -> ReLU at two sites of a ResNet-50. Freed memory stays with the process: page
+faults of large maps would differ from process to process by more than the versions do.
 """
 
 import json
@@ -63,7 +63,7 @@ class Arguments:
 
     commit: str = "cdf9ac3"
     """the earlier version"""
-    rounds: int = 15
+    rounds: int = 10
     """how often each pair is timed, in turn"""
     modules: tuple[str, ...] = MODULES
     json: Path | None = None

@@ -94,3 +94,27 @@ def test_every_figure_of_the_readmes_table_is_in_its_file():
                 "reference" if cell.over.low == cell.over.high == 1.0 else overhead_text(cell.over).replace(" %", "")
             )
             assert said == words, (name, runtime, form)
+
+
+def test_the_second_table_is_written_from_cells_and_says_which_deployed_forms_are_slower(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import beyond
+
+    from recalib.measure.cells import Cell, Overhead
+
+    cells = {}
+    for model in beyond.MODELS:
+        for module in ("baseline", *beyond.TITLES):
+            for runtime in beyond.RUNTIMES:
+                for deployed in (False, True):
+                    worse = (module, runtime, deployed) == ("gc", "eager", True)
+                    over = Overhead(1.3, 1.28, 1.32) if worse else Overhead(1.1, 1.08, 1.12)
+                    cell = Cell(model=model, module=module, runtime=runtime, deployed=deployed, size=224, batch=1)
+                    cell.overhead, cell.params, cell.macs, cell.bytes_moved = over, 10**6, 4 * 10**9, 10**8
+                    cells[model, module, runtime, deployed] = cell
+    monkeypatch.setattr(beyond, "found_in", lambda _: cells)
+    text = beyond.written(Path("results/x"))
+    assert "| SimAM | `simam` | 1,000,000 | 4.000 | 100.0 | +10.0 [8.0, 12.0] |" in text
+    assert beyond.slower(Path("results/x")) == [f"{m}, eager, gc: 1.300, as inserted 1.100" for m in beyond.MODELS]
+    assert "<!-- end of beyond -->" in (ROOT / "README.md").read_text(encoding="utf-8")
+    del sys.modules["beyond"]
