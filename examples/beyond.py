@@ -81,8 +81,9 @@ def written(folder: Path) -> str:
     first = next(iter(found.values()))
     about = (
         "Each module at the end of every residual branch, 224 px, batch 1, float32: overhead over the plain network in "
-        "its fastest form in the same runtime, in percent, as inserted and after `deploy`, with its 95 % interval. Made "
-        f"by `recalib latency` (`{folder.as_posix()}`, code {first.code}), {len(first.processes)} fresh processes each."
+        "its fastest form in the same runtime, in percent, as inserted and after `deploy`, with its 95 % interval. "
+        f"Made by `recalib latency` (`{folder.as_posix()}`, code {first.code}), "
+        f"{len(first.processes)} fresh processes each."
     )
     texts.append(textwrap.fill(about, 120, break_long_words=False, break_on_hyphens=False))
     return "\n\n".join(texts) + "\n"

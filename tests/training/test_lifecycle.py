@@ -103,6 +103,13 @@ def test_every_task_trains_compiled(make_job):
     assert run(make_job(epochs=1, compile=True)).metrics["train_loss"] < 10
 
 
+def test_replayed_steps_are_compiled_and_do_not_gather_gradients(make_job):
+    assert make_job(compile=True, compile_mode="reduce-overhead").recipe.compiled == "reduce-overhead"
+    for others in ({}, {"compile": True, "accumulate": 2}):
+        with pytest.raises(RecalibError, match="reduce-overhead: goes with compile, and with accumulate 1"):
+            make_job(compile_mode="reduce-overhead", **others)
+
+
 def test_the_configuration_that_a_run_writes_repeats_it(make_job):
     job = make_job("a", attention="eca", options=("kernel_size=5",), epochs=1)
     run(job)

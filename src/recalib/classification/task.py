@@ -39,9 +39,9 @@ class Classification(Task):
         self.network = build_network(recipe, len(feeds.classes))
         self.mix = mixer(recipe.mixup, recipe.cutmix, len(feeds.classes))
 
-    def called(self, network: nn.Module, *, compiled: bool) -> nn.Module:
+    def called(self, network: nn.Module, *, compiled: str | None) -> nn.Module:
         """The network, compiled if so asked."""
-        made: Any = torch.compile(network) if compiled else network
+        made: Any = torch.compile(network, mode=compiled) if compiled else network
         return made
 
     def prepare(self, batch: Any) -> Batch:

@@ -94,11 +94,11 @@ class Detection(Task):
             labels = values_of(train, recipe.style_labels)
             self.network = Adversarial(self.network, labels, recipe.style_weight)
 
-    def called(self, network: nn.Module, *, compiled: bool) -> nn.Module:
+    def called(self, network: nn.Module, *, compiled: str | None) -> nn.Module:
         """The network with its losses; what is compiled is the backbone, whose shapes are few."""
         if compiled:
             backbone: Any = _detector(network).backbone
-            backbone.compile()
+            backbone.compile(mode=compiled)
         return _Losses(network)
 
     def size(self, batch: Batch) -> int:

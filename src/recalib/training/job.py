@@ -36,7 +36,10 @@ _THEN: dict[int, dict[str, dict[str, Any]]] = {
             "freeze_norms": False, "drop_last": False, "log_every": 50,
         },
     },
-    2: {task: {"trained": "all"} for task in ("classification", "detection", "segmentation")},
+    2: {
+        task: {"trained": "all", "compile_mode": "default"}
+        for task in ("classification", "detection", "segmentation")
+    },
 }  # fmt: skip
 
 

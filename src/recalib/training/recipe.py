@@ -44,6 +44,7 @@ class Recipe:
         precision: bf16-mixed and 16-mixed are automatic mixed precision; the latter needs a GPU.
         channels_last: memory layout of images and convolutions.
         compile: through torch.compile.
+        compile_mode: reduce-overhead replays steps as CUDA graphs, for networks too small to keep a GPU busy.
         freeze_norms: keep the network's norms as they are, parameters and running statistics; attention's go on.
         trained: what learns: the whole network, its attention, or its attention and its norms. Running statistics of
             norms follow the images in any case, unless norms are frozen.
@@ -83,6 +84,7 @@ class Recipe:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool = False
     compile: bool = False
+    compile_mode: Literal["default", "reduce-overhead"] = "default"
     freeze_norms: bool = False
     trained: Literal["all", "attention", "attention+norms"] = "all"
     sync_batchnorm: bool = False
@@ -114,8 +116,16 @@ class Recipe:
         if self.warmup and self.warmup_epochs:
             raise RecalibError(f"warmup {self.warmup} and warmup_epochs {self.warmup_epochs:g}: give one of the two")
 
+        if self.compile_mode != "default" and (not self.compile or self.accumulate > 1):
+            raise RecalibError(f"compile_mode {self.compile_mode}: goes with compile, and with accumulate 1")
+
     def _given(self, name: str) -> bool:
         return getattr(self, name) is not None
+
+    @property
+    def compiled(self) -> str | None:
+        """The mode of torch.compile; None for a network that is not compiled."""
+        return self.compile_mode if self.compile else None
 
     @property
     def peak(self) -> float:

@@ -42,10 +42,10 @@ class Task(ABC):
     train: Feed
     aside: bool
 
-    def called(self, network: nn.Module, *, compiled: bool) -> nn.Module:
-        """The module that a step calls: the network itself, or one around it; compiled if so asked."""
+    def called(self, network: nn.Module, *, compiled: str | None) -> nn.Module:
+        """The module that a step calls: the network itself, or one around it; compiled in a mode, if one is given."""
         if compiled:
-            network.compile()
+            network.compile(mode=compiled)
         return network
 
     def prepare(self, batch: Any) -> Any:

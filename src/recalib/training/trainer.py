@@ -56,7 +56,7 @@ class Trainer:
         averaging = get_ema_multi_avg_fn(recipe.ema)
         self.ema = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True) if recipe.ema else None
         self.optimizer = make_optimizer(network, recipe)
-        self.model, self.stepper = fabric.setup(task.called(network, compiled=recipe.compile), self.optimizer)
+        self.model, self.stepper = fabric.setup(task.called(network, compiled=recipe.compiled), self.optimizer)
         self.epoch = self.step = self.attempt = 0
         self.totals: dict[str, Tensor] = {}  # figures of this epoch, summed over this process's images
         self.marked: dict[str, Tensor] = {}  # the same at the last `recent_loss`
