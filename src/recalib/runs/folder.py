@@ -43,6 +43,7 @@ class RunFolder:
         resume: bool,
         may_differ: frozenset[str] = frozenset(),
         today: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+        patience: float = 0.0,
     ) -> bool:
         """Make the folder, or re-enter it, and lock it; call it before training starts, and `end` after.
 
@@ -51,6 +52,7 @@ class RunFolder:
             resume: go on from a checkpoint that is there.
             may_differ: keys that do not decide the result.
             today: brings a configuration that an older version wrote into the form of ``config``.
+            patience: seconds to wait for another process that is writing it.
 
         Returns:
             Whether there is a checkpoint to go on from.
@@ -66,7 +68,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WorkFailed(f"{self.path} cannot be made: {error.strerror}") from None
-        self.lock.acquire()
+        self.lock.acquire(patience)
         if (self.path / CONFIG).exists():
             self._same(config, may_differ, today)
         for left in self.path.glob(".*.tmp"):  # a kill in the middle of a write

@@ -33,13 +33,28 @@ class FolderLock:
         self._since = time.strftime("%Y-%m-%d %H:%M:%S")
         self._ended = threading.Event()
 
-    def acquire(self) -> None:
+    def acquire(self, patience: float = 0.0) -> None:
         """Lock the folder.
+
+        Args:
+            patience: seconds to wait where another process has it.
 
         Raises:
             RecalibError: where another process has it, naming that.
             WorkFailed: where the folder cannot be written to.
         """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return self._acquire()
+            except WorkFailed:
+                raise
+            except RecalibError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(1.0)
+
+    def _acquire(self) -> None:
         try:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:

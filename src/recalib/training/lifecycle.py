@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import torch
 from recalib.data import seed_for
 from recalib.errors import WorkFailed
 from recalib.runs.folder import RunFolder
+from recalib.runs.lock import STALE
 from recalib.runs.progress import Progress
 from recalib.runs.signals import StopRequest, stop_on_signals
 from recalib.runs.trackers import check_trackers, open_trackers, read_metrics
 from recalib.training.job import MAY_DIFFER, Job, plain, upgraded
-from recalib.training.processes import from_first, launched, naming_the_dead
+from recalib.training.processes import from_first, launched, naming_the_dead, under_torchrun
 from recalib.training.reservations import reservations
 from recalib.training.trainer import NotFiniteError, Trainer
 
@@ -62,9 +64,9 @@ def run(job: Job, *, resume: bool = False, goes_on: GoesOn | None = None) -> Out
     folder = RunFolder(job.folder)
     try:
         with naming_the_dead(fabric, f"go on with: {_onwards(job)}"):
-            begun = from_first(
-                fabric, lambda: folder.begin(job.config(), resume=resume, may_differ=MAY_DIFFER, today=upgraded)
-            )
+            patience = 2 * STALE if under_torchrun() else 0.0  # the processes before may not have ended yet
+            begin = partial(folder.begin, job.config(), resume=resume, may_differ=MAY_DIFFER, today=upgraded)
+            begun = from_first(fabric, lambda: begin(patience=patience))
             if begun:
                 trainer.restore(folder.load())
             return _Run(job, trainer, folder, trainer.steps_done if begun else None, goes_on).go()

@@ -1,5 +1,6 @@
 """Device, precision and processes of a run; batch statistics over all processes."""
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,9 +26,11 @@ T = TypeVar("T")
 def launched(accelerator: str, devices: int, precision: Any) -> "Fabric":
     """Start the processes of a run, one a device; from here on every process runs.
 
+    Where torchrun has started them, they are its processes, on as many machines as there are.
+
     Args:
         accelerator: auto, cpu, cuda or mps.
-        devices: how many.
+        devices: how many, unless torchrun says so.
         precision: as Fabric names it.
 
     Raises:
@@ -37,11 +40,17 @@ def launched(accelerator: str, devices: int, precision: Any) -> "Fabric":
     require_packages(("lightning_fabric",), "train", "training and evaluation")
     from lightning_fabric import Fabric
 
-    strategy = _processes() if devices > 1 else "auto"
+    nodes = 1
+    if under_torchrun():
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    strategy = _processes() if devices * nodes > 1 else "auto"
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*fp16 is not supported on CPU")  # where Fabric would take bfloat16
-            fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=devices, precision=precision)
+            fabric = Fabric(
+                accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=nodes, precision=precision
+            )  # fmt: skip
     except (RuntimeError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise RecalibError(f"accelerator {accelerator!r}, devices {devices}: {reason}") from None
@@ -49,6 +58,11 @@ def launched(accelerator: str, devices: int, precision: Any) -> "Fabric":
         raise RecalibError("precision '16-mixed': a CPU does not train in it; --precision bf16-mixed, or 32-true")
     fabric.launch()
     return fabric
+
+
+def under_torchrun() -> bool:
+    """Decide whether torchrun started this process."""
+    return torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
 
 
 def from_first(fabric: "Fabric", do: Callable[[], T]) -> T:

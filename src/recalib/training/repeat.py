@@ -13,6 +13,7 @@ from recalib.runs import read_metrics, stop_on_signals, write_json
 from recalib.runs.executor import Command, Executor, Here, Running, end
 from recalib.runs.lock import is_held
 from recalib.training.job import Job
+from recalib.training.processes import under_torchrun
 
 J = TypeVar("J", bound=Job)
 SPARE_GIB = 0.7  # of the device for each process beside what it allocates: its CUDA context and kernels
@@ -60,6 +61,8 @@ def run_jobs(
     """
     if side_by_side is not None and side_by_side < 1:
         raise RecalibError(f"jobs {side_by_side}: should be at least 1")
+    if under_torchrun():
+        raise RecalibError("torchrun starts the processes of one training: name one module and one seed")
     began = time.monotonic()
     if len({job.folder for job in jobs}) < len(jobs):
         raise RecalibError(f"several runs would share the folder {jobs[0].folder}")
