@@ -1,7 +1,9 @@
 """A sweep's promise: the same seed finds the same, however many workers there were and whatever was killed."""
 
+import errno
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -11,6 +13,7 @@ from tests.jobs import classification_job
 
 from recalib.classification import recipe
 from recalib.errors import RecalibError, WorkFailed
+from recalib.runs import atomic
 from recalib.study import sweep as sweep_module
 from recalib.study.sweep import Sweep, sweep, with_overrides
 from recalib.study.sweep_journal import Journal, Watch, Worker
@@ -25,7 +28,7 @@ SPACE = {
     },
     "early_terminate": {"type": "median", "min_trials": 1},
 }
-TRIALS = 4
+TRIALS = 3
 
 
 def asked(data, folder, **changes):
@@ -74,22 +77,17 @@ def test_a_sweep_trains_its_trials_and_names_the_best(calm):
         assert trial["values"].get("loss", trial["metrics"]["holdout_loss"]) == trial["metrics"]["holdout_loss"]
 
 
-def test_workers_that_are_killed_change_nothing(calm, cifar, tmp_path, processes):
-    """One is killed in mid-trial with another beside it; a third takes its place."""
+def test_a_worker_that_is_killed_changes_nothing(calm, cifar, tmp_path, processes):
+    """One is killed in mid-trial, while another works beside it, which takes its trial over."""
     folder = tmp_path / "sweep"
-    first, second = (processes.Process(target=work, args=(cifar, folder)) for _ in range(2))
+    first = processes.Process(target=work, args=(cifar, folder))
     first.start()
     _wait(lambda: list(folder.glob("trials/*/last.pt")))
-    second.start()
-    time.sleep(0.3)
-    first.kill()
-    first.join()
-    third = processes.Process(target=work, args=(cifar, folder))
-    third.start()
-    for process in (second, third):
-        process.join(120)
-        assert process.exitcode == 0
+    killing = threading.Timer(0.3, first.kill)
+    killing.start()
     results = sweep(asked(cifar, folder), trials=TRIALS, join=True)
+    first.join()
+    assert first.exitcode == -signal.SIGKILL
     assert results_of(results) == results_of(calm[1])
     assert max(t["attempts"] for t in results["trials"]) == 2
     assert len(list(folder.glob("trials/*"))) == TRIALS
@@ -131,29 +129,34 @@ def test_a_signal_stops_a_worker_which_says_how_to_go_on(calm, cifar, tmp_path, 
     assert results_of(sweep(asked(cifar, folder), trials=TRIALS, join=True)) == results_of(calm[1])
 
 
-def test_a_trial_that_diverges_is_a_result(cifar, tmp_path):
+def test_a_trial_that_diverges_is_a_result_and_a_full_disk_is_none(cifar, tmp_path, monkeypatch):
+    """The worker ends with the disk's own line, in the middle of the second trial; the first is kept."""
+    flushed = atomic._flush
+
+    def full(path):
+        if "0001" in str(path) and path.name.startswith(".last.pt"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return flushed(path)
+
     space = {"method": "grid", "parameters": {"lr": {"values": [1e30, 0.01]}}}
-    results = sweep(asked(cifar, tmp_path / "sweep", space=space))
-    assert [t["state"] for t in results["trials"]] == ["failed", "complete"]
+    monkeypatch.setattr(atomic, "_flush", full)
+    with pytest.raises(WorkFailed, match=r"0001/last.pt could not be written: .*No space left on device") as told:
+        sweep(asked(cifar, tmp_path / "sweep", space=space))
+    assert "\n" not in str(told.value)
+    monkeypatch.setattr(atomic, "_flush", flushed)
+    results = sweep(asked(cifar, tmp_path / "sweep", space=space), join=True)
+    assert [(t["state"], t["attempts"]) for t in results["trials"]] == [("failed", 1), ("complete", 2)]
     assert "the loss is not finite" in results["trials"][0]["error"]
     assert results["best"]["index"] == 1
 
 
-def test_a_full_disk_ends_the_worker_and_keeps_the_trials(cifar, tmp_path, monkeypatch):
-    trained = sweep_module.run
+def test_a_journal_that_cannot_be_written_is_one_line(tmp_path, cifar, monkeypatch):
+    def full(self, logs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def full(job, **options):
-        if job.name == "0001":
-            raise WorkFailed(f"{job.folder} could not be written: no space left") from OSError(28, "No space left")
-        return trained(job, **options)
-
-    space = {"method": "grid", "parameters": {"lr": {"values": [0.1, 0.01]}}}
-    monkeypatch.setattr(sweep_module, "run", full)
-    with pytest.raises(WorkFailed, match="no space left"):
-        sweep(asked(cifar, tmp_path / "sweep", space=space))
-    monkeypatch.setattr(sweep_module, "run", trained)
-    results = sweep(asked(cifar, tmp_path / "sweep", space=space), join=True)
-    assert [(t["state"], t["attempts"]) for t in results["trials"]] == [("complete", 1), ("complete", 2)]
+    monkeypatch.setattr("optuna.storages.journal.JournalFileBackend.append_logs", full)
+    with pytest.raises(WorkFailed, match=r"sweep could not be written: .*No space left on device; .* are kept"):
+        sweep(asked(cifar, tmp_path / "sweep"))
 
 
 def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):

@@ -74,7 +74,7 @@ def test_a_machine_that_is_cut_off_is_done_without(machines, cifar, tmp_path):
 
 
 def _torchrun(name, address, wire, meet, training, folder):
-    here = {**os.environ, "GLOO_SOCKET_IFNAME": wire, "OMP_NUM_THREADS": "1"}
+    here = {**os.environ, "GLOO_SOCKET_IFNAME": wire, "OMP_NUM_THREADS": "1", "RECALIB_PATIENCE": "30"}
     meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", meet, "--rdzv-id", "test", "--rdzv-conf",
                f"is_host={int(address in meet)}", "--local-addr", address]  # fmt: skip
     words = ["ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run", "--nnodes", "1:2",

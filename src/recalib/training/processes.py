@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lightning_fabric.strategies import DDPStrategy
 
 T = TypeVar("T")
+PATIENCE = 600.0  # seconds without an answer after which a process is taken for dead; RECALIB_PATIENCE
 
 
 def launched(accelerator: str, devices: int, precision: Any) -> "Fabric":
@@ -148,7 +150,7 @@ def _processes() -> "DDPStrategy":
         def setup_module(self, module: nn.Module) -> DistributedDataParallel:
             return _OnCpu(module) if self.root_device.type == "cpu" else super().setup_module(module)
 
-    return Processes()
+    return Processes(timeout=timedelta(seconds=float(os.environ.get("RECALIB_PATIENCE", PATIENCE))))
 
 
 class _OnCpu(DistributedDataParallel):
