@@ -28,6 +28,17 @@ def test_every_tail_is_fused_in_training(name, tails, monkeypatch):
     assert sum(seen) == tails
 
 
+@pytest.mark.parametrize("activation", ["silu", "gelu", "hard_swish"])
+def test_an_activation_that_is_no_relu_runs_after_the_fused_tail(activation):
+    torch.manual_seed(0)
+    model = timm.create_model("resnet10t", act_layer=activation, norm_layer=nn.BatchNorm2d).double().train()
+    x = torch.randn(2, 3, 32, 32, dtype=torch.double)
+    expected = model(x)
+    insert_(model, "srm", identity=True)
+    torch.testing.assert_close(model(x), expected)
+    assert not isinstance(model.layer1[0].act2, nn.ReLU)
+
+
 @pytest.mark.parametrize("apply_act", [False, True])
 def test_the_fused_tail_is_the_modules_in_order(apply_act):
     torch.manual_seed(0)

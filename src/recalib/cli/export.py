@@ -13,13 +13,17 @@ from tyro.conf import Positional, arg
 from recalib.cli.arguments import ImageSize, parse
 from recalib.cli.json_file import write_json
 from recalib.data.pictures import image_files, open_picture
+from recalib.deploy import export
 from recalib.deploy.about import About
-from recalib.deploy.classifier import open_classifier
+from recalib.deploy.classifier import NoClassifier, open_classifier
 from recalib.deploy.classifier_file import TOLERANCE, Export, export_classifier
 from recalib.deploy.formats import find_format
+from recalib.deploy.formats.base import AXES
 from recalib.errors import RecalibError, WorkFailed
 from recalib.measure.sizes import sides
+from recalib.models import create_model
 from recalib.runs.folder import weights_of
+from recalib.surgery import example_input, insert_
 
 MOST_IMAGES = {"fp32": 32, "int8": 256}  # of a folder, spread evenly; half of the latter calibrate
 
@@ -29,6 +33,7 @@ class Arguments:
     """Write a network, deployed, to a file for another runtime, and compare that file with PyTorch.
 
     Labels and preprocessing go into the file's metadata: recalib predict and recalib evaluate need nothing else.
+    Networks that are no classifiers (segmentation, YOLO) keep the names of their outputs.
 
     Examples:
       recalib export resnet50 --attention eca --to onnx
@@ -81,11 +86,14 @@ def main(argv: list[str]) -> int:
     out = given.out or Path(source.name.replace(":", "_")).with_suffix(form.suffix)
     if out.suffix != form.suffix:
         raise RecalibError(f"--out {out}: a file for {form.name} ends in {form.suffix}")
-    classifier = open_classifier(
-        weights_of(source) if source.is_dir() else given.source,
-        model=given.model, attention=given.attention, size=None if given.size is None else sides(given.size),
-        pretrained=given.pretrained,
-    )  # fmt: skip
+    try:
+        classifier = open_classifier(
+            weights_of(source) if source.is_dir() else given.source,
+            model=given.model, attention=given.attention, size=None if given.size is None else sides(given.size),
+            pretrained=given.pretrained,
+        )  # fmt: skip
+    except NoClassifier as reason:
+        return _export_network(given, out, reason)
     about = replace(classifier.about, batch=given.batch, dynamic=given.dynamic)
     files = _files(given.images, MOST_IMAGES[given.precision])
     terminal = Console(stderr=True)
@@ -98,6 +106,30 @@ def main(argv: list[str]) -> int:
     if classifier.form == "untrained":
         print(f"{given.source}: random weights")
     _say(done)
+    write_json(given.json, {**dataclasses.asdict(done), "path": str(done.path)})
+    return 0
+
+
+def _export_network(given: Arguments, out: Path, reason: NoClassifier) -> int:
+    """A segmentation network, a YOLO, ...: its outputs keep their names, and there are no labels."""
+    if given.images is not None or given.precision != "fp32" or Path(given.source).exists():
+        raise RecalibError(f"{reason}: --images, --precision int8 and checkpoints are for classifiers")
+    network = create_model(given.source, pretrained=given.pretrained)
+    if given.attention is not None:
+        insert_(network, given.attention, identity=given.pretrained)
+    _, C, *made_for = example_input(network).shape
+    done = export(
+        network, (given.batch, C, *(made_for if given.size is None else sides(given.size))), out, to=given.to,
+        dynamic=tuple(AXES) if given.dynamic else (), opset=given.opset, tolerance=given.tolerance,
+    )  # fmt: skip
+    if not given.pretrained:
+        print(f"{given.source}: random weights")
+    shapes = ", ".join("x".join(map(str, shape)) for shape in done.shapes)
+    print(
+        f"{done.path}: {done.form}, outputs {', '.join(done.outputs)}, free axes: {', '.join(done.dynamic) or 'none'}"
+    )
+    print(f"  form: deploy(target={done.target!r})")
+    print(f"  largest relative difference to PyTorch of any output on noise ({shapes}): {done.difference:.1e}")
     write_json(given.json, {**dataclasses.asdict(done), "path": str(done.path)})
     return 0
 

@@ -34,6 +34,10 @@ class Classifier:
     form: str
 
 
+class NoClassifier(RecalibError):
+    """A network gives something else than logits (N, classes)."""
+
+
 class Exported(nn.Module):
     """An exported file as a module: whatever batch comes in is split and filled up to what the file takes.
 
@@ -182,6 +186,9 @@ def about_of(
         seen: of its checkpoint.
         metadata: of the same.
         size: H and W of the images; None for those that it was made for.
+
+    Raises:
+        NoClassifier: for a network that gives something else than logits.
     """
     config = getattr(network, "pretrained_cfg", None) or {}
     side, usual = (32, NORMALIZATIONS["cifar"]) if "cifar" in model else (224, NORMALIZATIONS["imagenet"])
@@ -189,7 +196,11 @@ def about_of(
     made_for = shown.get("size") or (config["input_size"][-2:] if "input_size" in config else (side, side))
     size = size or tuple(made_for)
     with torch.inference_mode():
-        outputs = network.eval()(torch.zeros(1, 3, *size)).shape[-1]
+        logits = network.eval()(torch.zeros(1, 3, *size))
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        gives = f"maps {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise NoClassifier(f"{model} gives {gives}, where a classifier gives logits (N, classes)")
+    outputs = logits.shape[-1]
     form = seen.normalization if seen else None
     about = About(
         model, attention, label_names(metadata.get("classes"), outputs, model), size=size,
