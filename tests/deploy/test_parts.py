@@ -268,6 +268,30 @@ def test_forms_that_cannot_be_measured_are_said():
     assert "" in deployed.about.left
 
 
+def louder(part):
+    part.fc.weight.data.mul_(2)
+    return part
+
+
+@pytest.mark.parametrize("target", ["eager", "onnxruntime"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_the_self_check_tells_rounding_from_mistakes_where_a_variance_is_folded(dtype, target, monkeypatch):
+    """SRM's variance rounds most, and in half precision folded weights are rounded themselves."""
+    torch.manual_seed(0)
+    model = recalib.cifar_resnet(8)
+    insert_(model, "srm")
+    model = lively(model).to(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        deployed = deploy(model, SIZE, target=target)
+    assert deployed.about.parts == ("",)
+    assert deployed.about.difference <= {torch.float16: 2e-2, torch.bfloat16: 1e-1}.get(dtype, 1e-4)
+    deployment = sys.modules["recalib.deploy.deploy"]
+    monkeypatch.setattr(deployment, "finish", louder)
+    with pytest.warns(UserWarning, match="left as it is"):
+        deploy(model, SIZE, target=target)
+
+
 def test_an_example_may_be_given_in_place_of_a_size():
     deployed = deploy(lively(Child()), torch.randn(3, 3, 9, 9))
     assert deployed.about.input_size == (3, 3, 9, 9)

@@ -19,6 +19,7 @@ from recalib.errors import RecalibError, WorkFailed, unknown
 from recalib.surgery import example_input, refuse_finished
 
 TOLERANCE = 1e-4  # of the self-check, relative to the largest output, in float32
+TOLERANCE_HALF = {torch.float16: 2e-2, torch.bfloat16: 1e-1}  # where folded weights themselves are rounded
 TOLERANCE_FLOAT64 = 1e-9  # where rounding decides what a network gives, such as how many boxes, it is asked in float64
 
 
@@ -94,7 +95,7 @@ def deploy(
         if not check:
             break
         difference = _difference(copied, deployed, example, expected)
-        if difference <= TOLERANCE:
+        if difference <= _tolerance(example):
             break
     else:
         name = type(model).__name__
@@ -327,7 +328,7 @@ def _as_graph(module: nn.Module, called: list[tuple[Any, ...] | str], device: to
         expected = _run(module, *inputs)
         with torch.no_grad():
             found = fx.Interpreter(module, graph=graph).run(*inputs)
-        if tree_difference(found, expected) > TOLERANCE:
+        if tree_difference(found, expected) > _tolerance(tree_flatten(inputs)[0][0]):
             raise TypeError("its graph gives something else")
     return set_graph(module, graph)
 
@@ -336,7 +337,7 @@ def _difference(model: nn.Module, deployed: nn.Module, example: Tensor, expected
     """How far apart the outputs are; in float64, where they are apart in the model's own precision."""
     try:
         difference = tree_difference(_run(deployed, example), expected)
-        if difference <= TOLERANCE or not example.is_floating_point():
+        if difference <= _tolerance(example) or not example.is_floating_point():
             return difference
         exact = [copy.deepcopy(network).double() for network in (deployed, model)]
         found, expected = (_run(network, example.double()) for network in exact)
@@ -344,6 +345,10 @@ def _difference(model: nn.Module, deployed: nn.Module, example: Tensor, expected
         return float("inf")
     in_float64 = tree_difference(found, expected)
     return in_float64 if in_float64 <= TOLERANCE_FLOAT64 else max(difference, in_float64)
+
+
+def _tolerance(like: Tensor) -> float:
+    return TOLERANCE_HALF.get(like.dtype, TOLERANCE)
 
 
 def tree_difference(found: Any, expected: Any) -> float:
