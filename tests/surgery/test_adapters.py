@@ -1,5 +1,8 @@
-"""Networks built as other projects build theirs: detectron2 and mmdetection (plain modules of the same structure), timm's
-features, torchvision's quantisation. Those of segmentation_models.pytorch and MONAI: tests/deploy/test_networks.py."""
+"""Networks built as others build theirs: detectron2 and mmdetection, timm's features, torchvision's quantisation.
+
+The first two are plain modules of the same structure. Those of segmentation_models.pytorch and MONAI are in
+tests/deploy/test_networks.py.
+"""
 
 import pytest
 import timm
