@@ -72,20 +72,25 @@ def pictures(tmp_path):
 def test_fine_tuning_is_a_run_of_the_usual_kind_and_the_test_set_is_looked_at_once(trim, pictures, tmp_path):
     torch.manual_seed(0)
     recalib.save_checkpoint(recalib.cifar_resnet(8, attention="eca", num_classes=2), tmp_path / "two.safetensors")
-    flags = ("--keep", "1", "--finetune", "1", "--images", "20", "--json", str(tmp_path / "out.json"))
+    flags = ("--keep", "1", "--finetune", "1", "--trained", "attention+norms", "--images", "20", "--json",
+             str(tmp_path / "out.json"))  # fmt: skip
     assert trim(*flags, source=tmp_path / "two.safetensors", data=pictures) == 0
     result = json.loads((tmp_path / "out.json").read_text())
     assert [point["frozen"] for point in result["curve"] if point["finetuned"]] == [2]
     test = result["test"]
     assert test["loss"]["images"] == 8
     assert test["top1_before"] - test["top1_after"] == pytest.approx(test["loss"]["points"])
-    config = json.loads((tmp_path / "trimmed-trim" / "2-frozen" / "config.json").read_text())
-    assert config["recipe"]["holdout"] == 0.5
-    tuned = recalib.load_checkpoint(tmp_path / "trimmed-trim" / "2-frozen" / "last.safetensors").state_dict()
-    assert all(
-        torch.equal(tuned[k], t)
-        for k, t in recalib.load_checkpoint(tmp_path / "trimmed.safetensors").state_dict().items()
+    work, name = tmp_path / "trimmed-trim", "2-frozen-attention+norms"
+    config = json.loads((work / name / "config.json").read_text())
+    assert (config["recipe"]["holdout"], config["recipe"]["trained"]) == (0.5, "attention+norms")
+    frozen, tuned, final = (
+        recalib.load_checkpoint(file).state_dict()
+        for file in (work / f"{name}.safetensors", work / name / "last.safetensors", tmp_path / "trimmed.safetensors")
     )
+    assert all(torch.equal(tuned[key], tensor) for key, tensor in final.items())
+    still = {key for key, tensor in frozen.items() if torch.equal(tensor, tuned[key])}
+    assert {"conv1.weight", "fc.weight"} <= still
+    assert "bn1.weight" not in still
 
 
 def test_fine_tuning_needs_images_that_nothing_is_judged_on(trim, pictures, tmp_path, capsys):
