@@ -28,7 +28,7 @@ class Evaluation:
     Attributes:
         facts: checkpoint, format, architecture, attention, normalization and who told it, data and dataset.
         predictions: on every image of the test set.
-        classes: of the test set.
+        classes: names, in the test set's order.
         unreadable: images left out because they could not be read.
     """
 
@@ -60,7 +60,7 @@ def evaluate(
         checkpoint: a file in any format that `load_checkpoint` reads, an exported one, or a run's folder.
         data: folder of CIFAR's official files, or with ImageNet's ``val``.
         model: the network, where the checkpoint does not tell it.
-        normalization: of the input, instead of what the checkpoint tells.
+        normalization: mean and std of the input, instead of the checkpoint's.
         dataset: by default what the folder holds.
         image_size: side of ImageNet's images, instead of what the checkpoint tells.
         limit: on so many images only.

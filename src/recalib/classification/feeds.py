@@ -94,10 +94,10 @@ def open_feeds(
     Args:
         data: folder of the data set.
         recipe: its data set, batch and seed.
-        device: where batches are wanted.
+        device: place of the batches.
         share: this process and how many there are.
         workers: processes that read images.
-        reader: of folders of images, for training.
+        reader: library that reads folders of images, for training.
         strict: stop at the first image that cannot be read.
 
     Raises:

@@ -21,9 +21,10 @@ class ClassificationJob(Job):
     """A recipe and where it runs.
 
     Attributes:
-        recipe: what is trained, and how.
+        recipe: network and training.
         data: folder of the data set: CIFAR's official files, or ImageNet's train and val.
-        reader: of folders of images for training: torchvision, or NVIDIA DALI (an extra), which decodes on a GPU.
+        reader: library that reads folders of images for training: torchvision, or NVIDIA DALI (an extra), which decodes
+            on a GPU.
     """
 
     recipe: ClassificationRecipe = field(default_factory=ClassificationRecipe)

@@ -20,8 +20,8 @@ class ClassificationRecipe(Recipe):
         dataset: cifar10, cifar100 or imagenet (any data in ImageNet's folders); by default what the folder holds.
         model: name of the network, as `recalib.models.create_model` takes it: resnet56, resnet56_bottleneck, ...;
             by default the one that the weights are of.
-        init: of the convolutions and linear layers, where there are no weights.
-        normalization: of the input; by default what the weights were trained with, or else the data set's.
+        init: initial weights of convolutions and linear layers, where none are loaded.
+        normalization: mean and std of the input; by default those of the weights, or else the data set's.
         image_size: side of a training crop of ImageNet; tests see the centre of an image 256/224 as large.
         label_smoothing: share of the target spread over all classes.
         mixup: Beta's parameter; 0 for none.

@@ -106,7 +106,7 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
 
     Args:
         confidence: probability of the predicted class, shape (N,).
-        correct: whether it was right, shape (N,).
+        correct: true for images that were told right, shape (N,).
     """
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gaps = np.bincount(bins, correct.astype(float) - confidence, BINS)
@@ -127,8 +127,8 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     """Exact McNemar test of two networks on the same images.
 
     Args:
-        first: whether the one was right, shape (N,).
-        second: whether the other was, shape (N,).
+        first: true for images that the one told right, shape (N,).
+        second: the same of the other, shape (N,).
 
     Returns:
         Images only the one, only the other got right, and the two-sided p-value of no difference.

@@ -48,12 +48,12 @@ class Arguments:
 
     Attributes:
         data: folder with CIFAR-10's official files.
-        json: where results go.
+        json: file for the results.
         model: trained on each path's batches.
         batch: images a step.
         steps: batches a sample.
-        samples: of each path, in turn.
-        workers: of torchvision's path.
+        samples: number for each path, in turn.
+        workers: processes of torchvision's path.
     """
 
     data: Path

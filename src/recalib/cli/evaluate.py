@@ -29,7 +29,7 @@ class Arguments:
         data: folder with cifar-10-batches-bin or -py, cifar-100-binary or -python, or ImageNet's val.
         against: another checkpoint or run, compared image by image (McNemar's test).
         model: the network, where the checkpoint does not tell it.
-        normalization: of the input (cifar, imagenet, tensorflow), instead of what the checkpoint tells.
+        normalization: mean and std of the input (cifar, imagenet, tensorflow), instead of the checkpoint's.
         dataset: by default what the folder holds.
         size: side of ImageNet's images, instead of what the checkpoint tells.
         limit: evaluate on so many images only.

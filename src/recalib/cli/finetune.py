@@ -34,7 +34,7 @@ class Arguments:
 
     Attributes:
         job: recipe, data and folder.
-        starts: how modules start: with their own initial weights, as the identity, or each in turn.
+        starts: starts of the modules: with their own initial weights, as the identity, or each in turn.
         resume: go on with the runs that were begun.
         seeds: fine-tune with so many seeds, counted from the recipe's.
         jobs: runs side by side; by default one, and on a GPU as many as its memory holds.

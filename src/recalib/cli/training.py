@@ -29,7 +29,7 @@ class Command:
     """A training command.
 
     Attributes:
-        kind: of its jobs.
+        kind: class of its jobs.
         recipes: by name.
         example: and what it does.
     """
@@ -112,7 +112,7 @@ def recipe_in(argv: list[str], kind: type[Job], recipes: Mapping[str, Recipe]) -
 
     Args:
         argv: arguments.
-        kind: of job, whose switches take no value.
+        kind: class of jobs, whose switches take no value.
         recipes: by name.
 
     Raises:

@@ -38,11 +38,11 @@ class Arguments:
         keep: so many gates stay, instead of --loss.
         finetune: epochs of fine-tuning, on training images that nothing is judged on; with --loss as many gates are
             frozen as may be with it.
-        trained: what is fine-tuned: all, or attention+norms, the gates that stay and the norms alone.
+        trained: part to fine-tune: all, or attention+norms, the gates that stay and the norms alone.
         runtime: whose time counts: eager, onnxruntime, openvino, ...
         batch: images in a forward pass that is timed.
         images: training images that are used; by default 5,000 of CIFAR, 1,000 of others.
-        rounds: how often each network is timed.
+        rounds: timings of each network.
         model: the network of a checkpoint that does not tell it.
         attention: to be inserted where a model's name is given instead of a checkpoint.
         test: look at the test set once, at the end.

@@ -20,13 +20,13 @@ class Annotations:
 
     Attributes:
         source: file of the labels.
-        folder: of the images.
+        folder: place of the images.
         images: each with ``id``, ``file_name``, ``width``, ``height`` and, where known, ``attributes``
             such as ``{"timeofday": "night"}``.
         objects: each with ``id``, ``image_id``, ``category_id``, ``bbox`` (x, y, width, height in pixels), and, where
             known, ``area``, ``iscrowd`` and ``segmentation`` (polygons, or a mask in either of COCO's run lengths).
         categories: names by id, in the order of ids.
-        misread: what was wrong while reading, such as two categories of one id.
+        misread: faults seen while reading, such as two categories of one id.
     """
 
     source: Path
@@ -48,7 +48,7 @@ class Problem:
     Attributes:
         kind: such as ``"inverted box"``.
         where: the image or object.
-        detail: what is there.
+        detail: the fault, in words.
     """
 
     kind: str

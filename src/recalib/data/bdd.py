@@ -33,7 +33,7 @@ def from_bdd(content: Any, file: Path) -> Annotations:
 
     Args:
         content: of the label file.
-        file: where it is from.
+        file: its path, for messages.
 
     Raises:
         RecalibError: where it is no list of frames.

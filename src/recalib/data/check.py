@@ -55,9 +55,9 @@ class Half:
 
     Attributes:
         name: "train" or "test".
-        images: how many there are.
-        classes: how many images each class has, by its name.
-        problems: what is wrong.
+        images: their number.
+        classes: number of images of each class, by its name.
+        problems: its faults.
     """
 
     name: str

@@ -29,9 +29,9 @@ def from_coco(content: Any, file: Path, folder: Path | None = None) -> Annotatio
     """Annotations of an instances file.
 
     Args:
-        content: of the file: images, annotations and categories.
-        file: where it is from.
-        folder: of the images; by default the one named as the split (``train2017`` for ``instances_train2017.json``)
+        content: the file's images, annotations and categories.
+        file: its path, for messages.
+        folder: theirs; by default the one named as the split (``train2017`` for ``instances_train2017.json``)
             beside the file, above it, or in ``images`` there; it need not exist.
 
     Raises:

@@ -20,13 +20,13 @@ class DaliTrain:
 
     Args:
         folder: the images, files of their own.
-        normalization: of the pixels.
+        normalization: mean and std of the pixels.
         batch: images a step, over all processes.
         size: side of a crop.
-        device: where batches are wanted.
+        device: place of the batches.
         workers: reading threads.
-        seed: of order and augmentation.
-        drop_last: whether the images that do not fill a batch sit out this epoch.
+        seed: decides order and augmentation.
+        drop_last: let images that do not fill a batch sit out the epoch.
         share: this process and how many there are.
         repeat: passes over the images in an epoch.
 

@@ -33,7 +33,7 @@ def open_detection(
 
     Args:
         path: folder of the data set, or its label file.
-        split: which of the label files of a folder, such as ``"train"`` or ``"val2017"``.
+        split: one of the label files of a folder, such as ``"train"`` or ``"val2017"``.
         domain: keep images with one of these values of an attribute, such as ``{"timeofday": ("daytime",)}``.
         masks: give masks too; objects without one are left out.
         strict: refuse whatever is wrong, instead of leaving it out and telling so in ``dropped``.
@@ -63,9 +63,9 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     image that was wanted: pass targets to `note`, which counts and names these also when other processes read.
 
     Args:
-        annotations: what is usable.
-        dropped: what was not, and why.
-        masks: whether targets hold masks.
+        annotations: the usable part.
+        dropped: the rest, with reasons.
+        masks: true where targets hold masks.
         strict: stop at the first image that cannot be read.
 
     Attributes:

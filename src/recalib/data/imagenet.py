@@ -68,7 +68,7 @@ def read_folder(root: Path, train: bool) -> Folder | Shards:
 
     Args:
         root: the data set.
-        train: which half.
+        train: the training half, or the test half.
 
     Raises:
         RecalibError: naming the folder that is missing, empty, or not sorted into classes, or what is wrong with the
@@ -146,13 +146,13 @@ class FolderTrain(_Loading):
 
     Args:
         folder: the images.
-        normalization: of the pixels.
+        normalization: mean and std of the pixels.
         batch: images a step, over all processes.
         size: side of a crop.
-        device: where batches are wanted.
+        device: place of the batches.
         workers: reading processes.
-        seed: of order and augmentation.
-        drop_last: whether the images that do not fill a batch sit out this epoch.
+        seed: decides order and augmentation.
+        drop_last: let images that do not fill a batch sit out the epoch.
         share: this process and how many there are.
         strict: stop at the first unreadable image.
         repeat: passes over the images in an epoch.
@@ -195,10 +195,10 @@ class FolderTest(_Loading):
 
     Args:
         folder: the images.
-        normalization: of the pixels.
+        normalization: mean and std of the pixels.
         batch: images a step in each process.
         size: side of the centre.
-        device: where batches are wanted.
+        device: place of the batches.
         workers: reading processes.
         share: this process and how many there are.
         crop: share of the short side that is shown.

@@ -16,7 +16,7 @@ def read_annotations(path: Path, split: str | None = None) -> Annotations:
 
     Args:
         path: folder of the data set, or its label file.
-        split: which of the label files of a folder.
+        split: one of the label files of a folder.
 
     Raises:
         RecalibError: where there is no data set or split of this name.

@@ -16,7 +16,7 @@ class Record:
 
     Attributes:
         rows: the data set, on disk.
-        index: of the row.
+        index: number of the row.
         column: that holds the image.
     """
 

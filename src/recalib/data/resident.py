@@ -22,11 +22,11 @@ class ResidentTrain:
 
     Args:
         images: the data set.
-        normalization: of the pixels.
+        normalization: mean and std of the pixels.
         batch: images a step, over all processes.
-        device: where the data stays.
-        seed: of order and augmentation.
-        drop_last: whether the images that do not fill a batch sit out this epoch.
+        device: place of the data.
+        seed: decides order and augmentation.
+        drop_last: let images that do not fill a batch sit out the epoch.
         share: this process and how many there are; a batch that does not divide loses its rest.
         repeat: passes over the images in an epoch.
     """
@@ -90,9 +90,9 @@ class ResidentTest:
 
     Args:
         images: the data set.
-        normalization: of the pixels.
+        normalization: mean and std of the pixels.
         batch: images a step in each process.
-        device: where the data stays.
+        device: place of the data.
         share: this process and how many there are.
     """
 

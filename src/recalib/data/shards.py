@@ -54,7 +54,7 @@ class Shard:
     Attributes:
         url: its address, as fsspec takes it.
         first: number of its first image among those of its half of the data set.
-        count: of its images.
+        count: number of its images.
     """
 
     url: str
@@ -216,7 +216,7 @@ def read_shards(root: Path, train: bool) -> Shards:
 
     Args:
         root: a folder, or an address such as ``s3://bucket/name``.
-        train: which half.
+        train: the training half, or the test half.
 
     Raises:
         RecalibError: for an address where there are none, or that cannot be read.

@@ -27,7 +27,7 @@ def average_precision(truth: Annotations, results: Sequence[Result], iou_type: I
         truth: the objects there are; what `recalib.data.annotations.usable` leaves out is no object.
         results: in COCO's result format: image_id, category_id (the data set's own), score, and bbox
             (x, y, width, height) or segmentation (compressed run lengths, or polygons).
-        iou_type: of boxes or of masks.
+        iou_type: boxes or masks.
 
     Returns:
         The figures by name, ``images``, ``per_class`` (AP and AP50 by name of the class), and ``per_domain``: where the

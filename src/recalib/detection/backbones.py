@@ -26,7 +26,7 @@ def pretrained_resnet(depth: int, weights: Path) -> nn.Module:
     """A ResNet of torchvision's with weights and attention of a classification checkpoint, without its classifier.
 
     Args:
-        depth: of the ResNet.
+        depth: the ResNet's.
         weights: a file that `recalib.load_checkpoint` reads.
 
     Raises:

@@ -18,8 +18,8 @@ def write_detector(detector: nn.Module, path: Path, name: str, classes: Sequence
     """Write a detector so that `load_detector` makes the same of it, atomically.
 
     Args:
-        detector: of `build_detector`.
-        path: of the file, ``*.safetensors``.
+        detector: from `build_detector`.
+        path: the file, ``*.safetensors``.
         name: it was built by.
         classes: names, the background first.
         ibn: scheme it was built with.

@@ -40,13 +40,13 @@ class DetectorSpec:
     """Facts of a detector before it is built.
 
     Attributes:
-        name: of the detector.
-        depth: of its ResNet.
+        name: the detector's.
+        depth: its ResNet's.
         begin: from the backbone's weights and norms, the ResNet, and what makes the detector of it.
-        masks: whether it segments what it finds.
-        two_stages: whether it looks at proposals.
-        side: of the images that it scales everything to; None where they keep their shape, within two sizes.
-        from_scratch: whether it takes no weights, and batch norms only.
+        masks: true where it segments what it finds.
+        two_stages: true where it looks at proposals.
+        side: side of the images that it scales everything to; None where they keep their shape, within two sizes.
+        from_scratch: true where it takes no weights, and batch norms only.
     """
 
     name: str
@@ -88,15 +88,15 @@ def build_detector(
     a dict of losses in training, and a list of dicts with boxes, labels and scores in evaluation.
 
     Args:
-        name: of `DETECTORS`.
+        name: one of `DETECTORS`.
         num_classes: classes, the background included.
         attention: module to insert; where the weights of the backbone have it already, theirs stays.
         identity: start fresh attention as the identity.
-        options: of fresh attention.
+        options: settings of fresh attention.
         backbone_weights: a classification checkpoint that `recalib.load_checkpoint` reads; None for random weights.
-        norms: of the backbone: ``"frozen"`` to affine maps, ``"batch"``, or ``"group"`` of 32; by default frozen where
+        norms: the backbone's: ``"frozen"`` to affine maps, ``"batch"``, or ``"group"`` of 32; by default frozen where
             there are weights and batch where there are none. What attention brings is trained in any case.
-        trainable_layers: how many of conv1, layer1, ..., layer4 are trained, counted from the last; by default 3 of a
+        trainable_layers: number of trained layers among conv1, layer1, ..., layer4, from the last; by default 3 of a
             backbone with weights, and all of one without. Attention in the others is trained all the same.
         ibn: instance normalization by the scheme ``"a"`` or ``"b"``; see `recalib.models.ibn`.
         **settings: further arguments of torchvision's detector, such as ``min_size``.

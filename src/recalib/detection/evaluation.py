@@ -34,7 +34,7 @@ def evaluate(
         model: torchvision's calling convention; its labels are indices of the data set's classes. It runs where its
             weights are, and is left in the mode it is in.
         dataset: images and objects.
-        iou_types: of boxes, and of masks where the detector makes them.
+        iou_types: boxes, and masks where the detector makes them.
         batch: images at a time.
         workers: processes that read images.
 

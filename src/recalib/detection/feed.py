@@ -25,14 +25,14 @@ class Feed:
     stands in for an image that could not be read.
 
     Args:
-        dataset: what is trained on.
+        dataset: training data.
         batch: images a step, over all processes.
         augment: ``"none"``, ``"flip"`` or ``"ssd"``.
-        seed: of order and augmentation.
+        seed: decides order and augmentation.
         repeat: passes over the images in an epoch.
-        drop_last: whether the images that do not fill a batch sit out this epoch.
+        drop_last: let images that do not fill a batch sit out the epoch.
         workers: processes that read images.
-        device: where batches go.
+        device: place of the batches.
         share: this process, and how many there are.
 
     Raises:

@@ -24,7 +24,7 @@ class DetectionJob(Job):
     """A recipe and where it runs.
 
     Attributes:
-        recipe: what is trained, and how.
+        recipe: network and training.
         data: folder of the data set: COCO's or BDD100k's layout.
         train_split: its part to train on.
         eval_split: its part to evaluate on.

@@ -57,7 +57,7 @@ def see(model: nn.Module, image: Tensor, score: float = 0.5) -> Seen:
     Args:
         model: torchvision's calling convention; it runs where its weights are, and is left in the mode it is in.
         image: (3, H, W), uint8.
-        score: what is less certain is left out.
+        score: least certainty of an object.
     """
     was_training, device = model.training, next(model.parameters()).device
     model.eval()

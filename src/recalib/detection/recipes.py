@@ -16,17 +16,17 @@ class DetectionRecipe(Recipe):
         model: name of the detector: fasterrcnn_resnet50_fpn, maskrcnn_resnet18_fpn, ssd512_resnet34, ...
         attention: channel attention module for the backbone.
         weights: classification checkpoint or run for the backbone; by default random weights.
-        norms: of the backbone: frozen, batch or group; by default frozen with weights, batch without.
-        trainable_layers: how many of the backbone's five layers are trained, from the last; by default 3 with weights,
-            all without.
+        norms: the backbone's: frozen, batch or group; by default frozen with weights, batch without.
+        trainable_layers: number of the backbone's five layers that are trained, from the last; by default 3 with
+            weights, all without.
         ibn: instance normalization in the early stages, by the scheme a or b of IBN-Net.
         style_adversarial: train the early stages against telling the domain from means and variances.
         style_labels: attributes of the images that are told apart.
-        style_weight: of the reversed gradient.
+        style_weight: factor of the reversed gradient.
         min_size: shorter side that images are scaled to; an SSD has its own.
         max_size: longer side that they may have then.
         proposals: regions that a two-stage detector looks at in an image in training; by default torchvision's 2000.
-        regions: how many of them are sampled for the losses of the second stage.
+        regions: number of them that are sampled for the losses of the second stage.
         train_domain: train on images with this attribute only, as in timeofday=daytime,dawn/dusk.
         eval_domain: evaluate on images with this attribute only.
         augment: flip, or ssd: colours, zooming out, cropping, and flip.

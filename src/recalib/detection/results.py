@@ -23,7 +23,7 @@ def results_of(
 
     Args:
         prediction: torchvision's: boxes (n, 4) xyxy, labels (n,), scores (n,), and for ``"segm"`` masks (n, 1, H, W).
-        image_id: of the image.
+        image_id: the image's.
         category_ids: the data set's own id of each label.
         iou_type: with boxes, or with masks. Not with both, as COCO's tools take the size of a detection from its box
             where there is one.

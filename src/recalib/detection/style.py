@@ -34,7 +34,7 @@ class StyleAdversary(nn.Module):
     Args:
         channels: C of the features.
         labels: for each domain label, the values it may have.
-        weight: of the reversed gradient.
+        weight: factor of the reversed gradient.
     """
 
     def __init__(self, channels: int, labels: Mapping[str, Sequence[str]], weight: float) -> None:

@@ -52,17 +52,17 @@ class Detection(Task):
     """A detector, or one with its adversary, its training and test images.
 
     Args:
-        recipe: what is trained, and how.
+        recipe: network and training.
         train: trained on.
         test: evaluated on.
         aside: training images that were set aside, if any.
-        device: where batches go.
+        device: place of the batches.
         share: this process, and how many there are.
         workers: processes that read images.
         preset: the recipe's name, for the record.
         watched: an image (3, H, W), uint8, that is drawn after every epoch.
         splits: names of what is trained and evaluated on.
-        there: how many training and test images there would be without a limit.
+        there: numbers of training and test images without a limit.
 
     Raises:
         RecalibError: for settings of the detector that it does not take.

@@ -232,7 +232,7 @@ class Patient:
     """A live tracker that may be down: its rows wait, and the run goes on.
 
     Args:
-        name: of the tracker.
+        name: the tracker's.
         tracker: that may fail.
         pause: seconds between attempts to reach one that failed.
     """
@@ -297,7 +297,7 @@ def open_trackers(names: tuple[str, ...], folder: Path, config: Mapping[str, Any
     """metrics.jsonl and the trackers asked for.
 
     Args:
-        names: of `TRACKERS`.
+        names: some of `TRACKERS`.
         folder: the run's folder.
         config: for trackers that show it.
         step: that of the checkpoint the run goes on from, None for a beginning.

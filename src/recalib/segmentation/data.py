@@ -32,10 +32,10 @@ class Pictures:
 
     Attributes:
         read: the image at a place and its labels; None where it cannot be read.
-        names: of the images.
+        names: files of the images.
         classes: names, by label; the first is what is nothing else.
-        source: what they are called together.
-        places: of the images that are used.
+        source: name of the whole.
+        places: those of the images that are used.
     """
 
     read: Callable[[int], Pair | None]
@@ -174,11 +174,11 @@ class Feed:
     Args:
         pictures: the images.
         batch: images a step, over all processes.
-        change: of each.
-        device: where batches go.
-        seed: of order and augmentation.
+        change: transform of each.
+        device: place of the batches.
+        seed: decides order and augmentation.
         repeat: passes over the images in an epoch.
-        drop_last: whether the images that do not fill a batch sit out this epoch.
+        drop_last: let images that do not fill a batch sit out the epoch.
         workers: processes that read images.
         share: this process, and how many there are.
 

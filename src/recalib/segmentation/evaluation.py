@@ -55,8 +55,8 @@ def overlap(
     Args:
         network: maps images (N, 3, S, S) to logits (N, classes, S, S).
         batches: images, and labels (N, S, S) with 255 for what does not count.
-        classes: how many.
-        device: where both are.
+        classes: their number.
+        device: place of both.
         autocast: the precision that the network runs in.
     """
     from torchmetrics.classification import MulticlassJaccardIndex
@@ -83,11 +83,11 @@ def evaluate(
     Args:
         checkpoint: a run of `recalib segment train`, or a file of it.
         data: COCO's masks, or folders of label images.
-        split: of the data.
+        split: part of the data.
         limit: so many images only.
         batch: images at a time.
         workers: processes that read images.
-        device: where the network runs.
+        device: place of the network.
         watch: shows the progress; called with the batches and their number.
 
     Raises:

@@ -19,7 +19,7 @@ class SegmentationJob(Job):
     """A recipe and where it runs.
 
     Attributes:
-        recipe: what is trained, and how.
+        recipe: network and training.
         data: folder of the data set: COCO's layout, or images/SPLIT, labels/SPLIT and classes.txt.
         train_split: its part to train on.
         eval_split: its part to evaluate on.

@@ -49,7 +49,7 @@ def build_segmenter(
         num_classes: the background included.
         attention: module to insert.
         identity: start it as the identity.
-        options: of it, written ``name=value``.
+        options: its settings, written ``name=value``.
 
     Raises:
         RecalibError: for an unknown name or option.

@@ -50,7 +50,7 @@ def segment(network: nn.Module, picture: Image.Image, side: int) -> Segmented:
     Args:
         network: maps images (N, 3, S, S) to logits (N, classes, S, S); it runs where its weights are.
         picture: in RGB, of any size: scaled into the square that the network was trained on, and its logits back.
-        side: of that square.
+        side: pixels of that square's side.
     """
     device = next(network.parameters()).device
     image = v2.Compose(fitted(side))(tv_tensors.Image(pil_to_tensor(picture))).as_subclass(Tensor)

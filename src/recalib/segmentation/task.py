@@ -24,9 +24,9 @@ class Segmentation(Task):
     """A segmentation network, its training and test images.
 
     Args:
-        recipe: what is trained, and how.
-        parts: of the data: train, test, and aside where training images were set aside.
-        there: how many training and test images there would be without a limit.
+        recipe: network and training.
+        parts: train, test, and aside where training images were set aside.
+        there: numbers of training and test images without a limit.
         preset: the recipe's name, for the record.
         **reading: device, share and workers of `recalib.segmentation.data.Feed`.
     """

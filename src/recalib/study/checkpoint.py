@@ -49,11 +49,11 @@ class TrimJob:
         batch: images in a forward pass that is timed.
         images: training images that are used; by default 5,000 of CIFAR, 1,000 of others.
         finetune: epochs of fine-tuning, on training images that nothing is judged on.
-        trained: what is fine-tuned: the whole network, or the gates that stay and the norms.
+        trained: part to fine-tune: the whole network, or the gates that stay and the norms.
         model: the network of a checkpoint that does not tell it.
         attention: to be inserted where the source is a model's name.
         test: look at the test set at the end.
-        rounds: how often each network is timed.
+        rounds: timings of each network.
     """
 
     source: str
@@ -101,7 +101,7 @@ def trim_checkpoint(job: TrimJob, *, resume: bool = False, say: Say = print) -> 
     """Trim, fine-tune, test, and write the checkpoint.
 
     Args:
-        job: what and how far.
+        job: network, data and limit.
         resume: go on with what was begun.
         say: is told every step.
 
@@ -146,7 +146,7 @@ def calibration_images(data: Path, about: About, count: int | None) -> Calibrati
     Args:
         data: CIFAR, ImageNet's folders, or a folder of images without labels.
         about: the network's normalisation and size.
-        count: how many; None for as many as usual.
+        count: their number; None for the usual one.
 
     Raises:
         RecalibError: where there are none.

@@ -46,7 +46,7 @@ class Linear(nn.Module):
     It folds nowhere. What it loses says whether a gate could be had for a part of the pooling.
 
     Args:
-        chosen: which channels it looks at, shape (K,).
+        chosen: places of the channels that it looks at, shape (K,).
         weight: their part in scale and shift, shape (K, 2C).
         bias: the rest of scale and shift, shape (2C,).
         like: a map of the network, for device and precision.
@@ -73,12 +73,12 @@ class GateSums:
     With u the map, y = s u + t the gated one, m and q the mean of u and of its square over H and W.
 
     Attributes:
-        images: how many were taken in.
+        images: number taken in.
         size: H times W of the maps.
         sums: by name.
-        has_scale: whether the gate scales.
-        has_shift: whether it shifts.
-        has_logit: whether all scales were between 0 and 1, and there was no shift.
+        has_scale: true where the gate scales.
+        has_shift: true where it shifts.
+        has_logit: true where all scales were between 0 and 1, and there was no shift.
         rows: m, s and t of every image, in batches of shape (3, N, C), where they are kept; `linear` takes them.
     """
 
@@ -116,7 +116,7 @@ class GateSums:
 
         Args:
             kind: which.
-            shifts: whether a shift can be taken in by what makes the map.
+            shifts: true where the layer that makes the map takes a shift.
         """
         e = {name: total / self.images for name, total in self.sums.items()}
         if self.has_shift and not shifts:

@@ -18,7 +18,7 @@ class Loss:
         points: the difference on these images.
         low: lower end of its 95 % interval.
         high: upper end.
-        images: how many there were.
+        images: their number.
         differing: on how many of them one of the two was right and the other wrong.
     """
 
@@ -41,8 +41,8 @@ def loss_between(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Loss:
     Resampled images fall into lost, won and equal as a multinomial, which is drawn instead of them.
 
     Args:
-        before: whether the first network was right on each image, shape (N,).
-        after: whether the second was.
+        before: true for images that the first network told right, shape (N,).
+        after: the same of the second.
     """
     n, lost, won = len(before), int((before & ~after).sum()), int((after & ~before).sum())
     drawn = np.random.default_rng(0).multinomial(n, [lost / n, won / n, 1 - (lost + won) / n], DRAWS)

@@ -41,9 +41,9 @@ class Arm:
     """One network of a study.
 
     Attributes:
-        name: what it is called.
+        name: its name.
         role: the baseline, a module in it, or the larger network.
-        job: how it is trained with the first seed.
+        job: its training with the first seed.
     """
 
     name: str
@@ -56,15 +56,15 @@ class Study:
     """Networks to compare, and the way of comparing.
 
     Attributes:
-        job: of the baseline, with the first seed; its ``out`` is the study's folder.
+        job: training of the baseline with the first seed; its ``out`` is the study's folder.
         attention: modules that are compared.
         identity: start every module as the identity.
         larger: name of the larger network; None for none.
         placement: compare where each module goes instead: in all stages, the last, the last two, every second block.
-        seeds: how many.
+        seeds: their number.
         runtime: whose time counts.
         batch: images in a forward pass that is timed.
-        rounds: how often each network is timed; 0 for no times.
+        rounds: timings of each network; 0 for none.
     """
 
     job: Job
@@ -119,10 +119,10 @@ def run_study(
     """Train what is not trained yet, measure times, and say what follows; the results stay in the study's folder.
 
     Args:
-        study: what is compared.
+        study: networks and seeds.
         side_by_side: runs at a time; by default one, and on a GPU as many as its memory holds.
         minutes: stop training after so many.
-        executor: where runs are trained, by default here.
+        executor: place of the runs, by default this machine.
         gpus: cards of a run on a cluster, or a part of one.
 
     Returns:

@@ -27,7 +27,7 @@ class SiteTimes:
     Sites of one kind, with as many channels and pixels, share what all of them take together.
 
     Attributes:
-        ranges: of each site, by the name of its module.
+        ranges: time of each site, by the name of its module.
         full: the network with all its attention, in milliseconds.
         plain: without any.
     """
@@ -60,7 +60,7 @@ def site_times(model: nn.Module, gates: Sequence[str], example: Tensor, target: 
         gates: names of the attention modules.
         example: an input (N, 3, H, W).
         target: a runtime of `recalib.runtimes`.
-        rounds: how often each network is timed, in turn.
+        rounds: timings of each network, in turn.
 
     Raises:
         RecalibError: for a runtime that is unknown, or not installed.

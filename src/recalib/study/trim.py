@@ -47,9 +47,9 @@ class TrimmedSite:
     """One attention module of the network that was trimmed.
 
     Attributes:
-        name: of the site.
-        frozen: what stands in for the gate, None where it stays.
-        variation: what the best constant misses of the gated map: RMS, relative to the map's standard deviation.
+        name: the site's.
+        frozen: stand-in for the gate, None where the gate stays.
+        variation: RMS error of the best constant, relative to the standard deviation of the gated map.
         alone: the effect of freezing this site alone, by stand-in; and under ``linear`` that of a gate which looks at
             a quarter of the channels, which is measured and never taken, since it folds nowhere.
         loss: points of accuracy (without labels: of agreement) that its best constant alone costs, on the images that
@@ -74,10 +74,10 @@ class Point:
     """The network with some gates frozen.
 
     Attributes:
-        frozen: how many.
+        frozen: their number.
         site: the last of them; "" for none.
         stand_in: for that one.
-        adjusted: whether the norms' statistics were adjusted after it.
+        adjusted: true where the norms' statistics were adjusted after it.
         chosen_on: the effect on the images that the choice was made on.
         loss: points of accuracy (without labels: of agreement) lost on images set aside.
         ms: that all frozen sites take by themselves.
@@ -99,10 +99,10 @@ class Trimmed:
     Attributes:
         sites: every attention module, in the order of the network.
         curve: one gate frozen after the other, to the last.
-        frozen: how many of these steps were asked for.
-        labelled: whether losses are of accuracy, not of agreement.
+        frozen: number of these steps that were asked for.
+        labelled: true where losses are of accuracy, not of agreement.
         times: that attention takes.
-        notes: what a reader should know, one line each.
+        notes: remarks for the reader, one line each.
         model: the network that was asked for: frozen gates folded into the layers before them, the rest as it was.
         at: makes the network of any point of the curve.
     """
@@ -146,7 +146,7 @@ def trim(
         time: freeze as many as it takes for attention to cost at most this share of the plain network's time, 0.03 for
             3 %; instead of a loss.
         target: the runtime whose time counts.
-        times: what is asked for the times of gates by name; by default they are measured for one image.
+        times: function that gives the times of gates by name; by default they are measured for one image.
         journal: file that steps are kept in as they are made; a call that finds some there goes on from them.
         say: is told each step.
 

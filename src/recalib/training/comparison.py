@@ -55,7 +55,7 @@ class Comparison:
     that some networks lack are used as far as they go.
 
     Args:
-        scores: of each network, by seed; networks with none are left out.
+        scores: those of each network, by seed; networks with none are left out.
         baseline: the name of the one that the others are compared with.
     """
 
@@ -92,7 +92,7 @@ class Comparison:
         the times are not known well.
 
         Args:
-            shares: what each module takes of the time between the baseline and the larger network: value, lower and
+            shares: share of each module in the time between the baseline and the larger network: value, lower and
                 upper end.
             larger: name of the larger network.
         """

@@ -48,16 +48,16 @@ class Job:
     """A recipe and where it runs; a task adds its own fields, and says how its data and network are opened.
 
     Attributes:
-        recipe: what is trained, and how.
+        recipe: network and training.
         data: folder of the data set.
         out: folder of run folders.
-        name: of the run's folder; by default made from recipe, model, attention and seed.
+        name: the run's folder; by default made from recipe, model, attention and seed.
         preset: the recipe's name, for the record.
         accelerator: by default the best this machine has.
         devices: processes, one a device.
         workers: processes that read images, for data that does not stay on the device.
         strict: stop at anything wrong with the data instead of leaving it out or replacing it.
-        on_nan: what to do when the loss is not finite: stop, or go back once to the last checkpoint and another order.
+        on_nan: answer to a loss that is not finite: stop, or go back once to the last checkpoint and another order.
         save_every: steps between checkpoints, besides the one after every epoch; 0 for none.
         log_every: steps between rows of metrics.jsonl, besides the one after every epoch; 0 for none.
         track: live trackers beside metrics.jsonl: tensorboard, wandb, mlflow, trackio.

@@ -32,10 +32,10 @@ class Outcome:
 
     Attributes:
         folder: its folder.
-        metrics: of its last epoch and, where training images were set aside, ``best_epoch``, the one that is best on
+        metrics: its last epoch's and, where training images were set aside, ``best_epoch``, the one that is best on
             them, with its score; empty in all processes but the first, and where no epoch was finished.
-        stopped: where it was asked to stop before its end: where that was, and how to go on.
-        first: whether this is the process that speaks for all.
+        stopped: for a run that was asked to stop before its end: the place, and the command that goes on.
+        first: true in the process that speaks for all.
     """
 
     folder: Path
@@ -82,8 +82,8 @@ class _Run:
     """A trainer in its folder.
 
     Args:
-        job: what is trained.
-        trainer: how far it has come.
+        job: recipe, data and devices.
+        trainer: the network and its progress.
         folder: where.
         resumed: the step it goes on from, None for one that begins.
         goes_on: asked after each epoch, in the first process.

@@ -32,7 +32,7 @@ def launched(accelerator: str, devices: int, precision: Any) -> "Fabric":
 
     Args:
         accelerator: auto, cpu, cuda or mps.
-        devices: how many, unless torchrun says so.
+        devices: their number, unless torchrun says it.
         precision: as Fabric names it.
 
     Raises:
@@ -92,7 +92,7 @@ def naming_the_dead(fabric: "Fabric", advice: str) -> Iterator[None]:
 
     Args:
         fabric: launched.
-        advice: what to do then.
+        advice: the way to go on.
 
     Raises:
         WorkFailed: in the first process, where another died.

@@ -14,27 +14,27 @@ class Recipe:
     Attributes:
         model: name of the network.
         attention: channel attention module to insert.
-        options: of the attention module, such as ``kernel_size=5``; and where it goes: ``stages=2+3``, ``every=2``.
+        options: the attention module's, such as ``kernel_size=5``, and its places: ``stages=2+3``, ``every=2``.
         identity: start every fresh attention module as the identity.
         weights: checkpoint or run to start from; attention is inserted into it.
         holdout: share of the training images that is set aside and not trained on; the best epoch is the one that is
             best on them. With none set aside no epoch is chosen: the test set is never used to choose.
         limit: take so many training images only, to try things out.
         eval_limit: take so many test images only; by default as many as `limit` says, and 0 for all.
-        epochs: how many; each is so many passes over the training images as `repeat` says.
+        epochs: their number; each is as many passes over the training images as `repeat` says.
         repeat: passes over the training images in an epoch, each in another order.
         eval_every: epochs between evaluations; there is one after the last epoch in any case.
         batch: images a step, over all processes and accumulation.
         optimizer: adam's weight decay is an L2 penalty, adamw's is decoupled.
         lr: the highest learning rate, for batches of `lr_batch` images.
         lr_batch: the learning rate follows the batch size in proportion; 0 takes it as it is.
-        momentum: of sgd.
+        momentum: sgd's.
         nesterov: Nesterov's form of the momentum.
-        weight_decay: of everything but what modules mark.
+        weight_decay: decay of all but the parameters that modules mark.
         decay_norms_and_biases: decay these too, as the original recipes do.
-        schedule: of the learning rate, after the warm-up.
-        milestones: of the step schedule: epochs, counted from 0, at which the learning rate is multiplied by gamma.
-        gamma: of the step schedule, and each epoch of the exponential one.
+        schedule: course of the learning rate after the warm-up.
+        milestones: epochs of the step schedule, counted from 0, at which the learning rate is multiplied by gamma.
+        gamma: factor of the step schedule, and of each epoch of the exponential one.
         warmup_epochs: linear from zero.
         warmup: steps of a warm-up that multiplies the schedule, instead of one counted in epochs.
         warmup_from: share of the learning rate that a warm-up counted in steps begins with.
@@ -46,11 +46,11 @@ class Recipe:
         compile: through torch.compile.
         compile_mode: reduce-overhead replays steps as CUDA graphs, for networks too small to keep a GPU busy.
         freeze_norms: keep the network's norms as they are, parameters and running statistics; attention's go on.
-        trained: what learns: the whole network, its attention, or its attention and its norms. Running statistics of
-            norms follow the images in any case, unless norms are frozen.
+        trained: part that learns: the whole network, its attention, or its attention and its norms. Running statistics
+            of norms follow the images in any case, unless norms are frozen.
         sync_batchnorm: batch statistics over all processes.
         drop_last: leave out the images that do not fill the last batch.
-        seed: of initial weights, order, augmentation, dropout and sampling.
+        seed: decides initial weights, order, augmentation, dropout and sampling.
     """
 
     model: str | None = None

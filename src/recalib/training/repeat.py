@@ -45,7 +45,7 @@ def run_jobs(
 
     Args:
         jobs: resolved, each with a folder of its own.
-        side_by_side: how many at a time, on the same device; by default as many as it holds, as `fitting` says.
+        side_by_side: runs at a time on the same device; by default as many as it holds, as `fitting` says.
         resume: go on with those that were begun.
         seconds: stop after so many; what runs then saves. With 0 none is begun.
         executor: where they run, by default here. A cluster has its own queue: it is given as many as there are, and a

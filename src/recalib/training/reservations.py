@@ -8,9 +8,9 @@ def reservations(config: Mapping[str, Any], facts: Mapping[str, Any], metrics: M
     """Why a run is not to be compared with others as if it were whole.
 
     Args:
-        config: of the run.
-        facts: what it says of its data; empty for runs of older versions.
-        metrics: of its last evaluation.
+        config: the run's.
+        facts: those it notes of its data; empty for runs of older versions.
+        metrics: those of its last evaluation.
 
     Returns:
         Sentences without a full stop, such as ``"trained on 100 of 50,000 images"``; none of a run that is whole.

@@ -45,7 +45,7 @@ class Figure:
     """A figure over seeds, in percent.
 
     Attributes:
-        by_seed: of each seed.
+        by_seed: value of each seed.
     """
 
     by_seed: Mapping[int, float]
@@ -77,8 +77,8 @@ class Paired:
 
     Attributes:
         gain: the difference and its 95 % interval, by Student's t; without common seeds, the difference of the means.
-        seeds: how many both have.
-        decides: how many seeds show such a difference in four of five cases; None where that is unknown.
+        seeds: number of those that both have.
+        decides: seeds that show such a difference in four of five cases; None where that is unknown.
     """
 
     gain: Difference
@@ -118,7 +118,7 @@ class Row:
         model: name of the network.
         attention: module with its options, "baseline" for none.
         recipe: the settings in which runs of the table differ besides these and the seed.
-        columns: of its task.
+        columns: those of its task.
         figures: by name of the column; the score first.
         curve: mean and deviation of the score after every epoch that all runs reached.
         about: dataset, train_images, images (that were evaluated on), epochs, preset, parameters; None where unknown.
@@ -309,7 +309,7 @@ def accuracies(row: Row, rows: Sequence[Row]) -> dict[str, tuple[str, Mark]]:
     """Each figure as text, and whether it is the best of its network and recipe, or not told apart from that.
 
     Args:
-        row: of the table.
+        row: one of the table.
         rows: the whole table.
     """
     rivals = _rivals(row, rows)

@@ -30,10 +30,10 @@ class Task(ABC):
 
     Attributes:
         score: name of the figure by which epochs are compared, the higher the better.
-        network: what is trained, as checkpoints of a run keep it.
+        network: the network to train, as checkpoints of a run keep it.
         train: training batches.
-        aside: whether training images were set aside.
-        evaluates_weights: whether weights that were loaded are a network that can be evaluated before the first step.
+        aside: true where training images were set aside.
+        evaluates_weights: true where loaded weights are a network that can be evaluated before the first step.
     """
 
     score: ClassVar[str]
