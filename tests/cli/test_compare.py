@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -67,7 +68,9 @@ def test_it_prints_the_verdict_then_machine_table_and_three_lines_of_advice(fini
 
 def test_json_holds_machine_and_cells(finished):
     found = json.loads((finished[0] / "deep" / "cells.json").read_text())
-    assert set(found) == {"machine", "run", "cells"}
+    assert set(found) == {"machine", "run", "peak_bytes", "cells"}
+    parent = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert 1e8 < found["peak_bytes"] - parent < 2e9  # of the process that measured
     assert [(cell["module"], cell["deployed"], cell["status"]) for cell in found["cells"]] == [
         ("baseline", False, "ok"),
         ("baseline", True, "ok"),

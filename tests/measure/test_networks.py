@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from recalib.errors import RecalibError
+from recalib.measure import networks
 from recalib.measure.networks import backbone
 from recalib.surgery import load_checkpoint, save_checkpoint
 
@@ -40,3 +41,18 @@ def test_shortcuts_that_the_name_asks_for_are_not_changed(tmp_path):
     assert backbone("cifar_resnet20", file)(torch.randn(1, 3, 32, 32)).shape == (1, 10)
     with pytest.raises(RecalibError):
         backbone("cifar_resnet20_pad", file)
+
+
+def test_checking_a_name_takes_no_memory_and_knows_what_there_is(monkeypatch):
+    monkeypatch.setattr(networks, "backbone", None)
+    networks.check("resnet50")
+    with pytest.raises(RecalibError, match="unknown model 'resnet5'"):
+        networks.check("resnet5")
+
+
+def test_a_network_that_looks_at_its_weights_is_made_to_be_checked(monkeypatch):
+    made = []
+    monkeypatch.setattr(networks, "create_model", lambda name: torch.zeros(1).item())  # nothing to look at on "meta"
+    monkeypatch.setattr(networks, "backbone", lambda *asked: made.append(asked))
+    networks.check("mine")
+    assert made == [("mine", None)]

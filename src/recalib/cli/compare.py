@@ -111,6 +111,8 @@ def _show(found: Measured, args: Arguments) -> None:
     if (files := accuracy_table(found.cells)) is not None:
         console.print(files)
     print_notes(console, found.cells)
+    if found.peak is not None:
+        console.print(str(found.peak), highlight=False)
     for line in advice:
         console.print(f"- {line}", highlight=False, markup=False)
     console.print(f"{args.out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)

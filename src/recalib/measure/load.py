@@ -1,6 +1,7 @@
-"""Who else uses this machine while something is measured."""
+"""Who else uses this machine while something is measured, and how much memory it takes."""
 
 import os
+import resource
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +40,34 @@ def load_text(load: dict[str, float] | None) -> str:
     parts = [f"others used {others:.0%} of this machine"] if others >= _WORTH_SAYING else []
     parts += [f"its host gave {stolen:.0%} to other guests"] if stolen >= _WORTH_SAYING else []
     return f"{' and '.join(parts)} while it was measured".replace("%", " %") if parts else ""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The most memory that was resident, in bytes, as the kernel counted it.
+
+    Attributes:
+        parent: of this process.
+        child: of the largest process that it started and that has ended. One measures at a time.
+    """
+
+    parent: int
+    child: int
+
+    @staticmethod
+    def so_far() -> "Peak":
+        """The peaks of this process and of its children."""
+        kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        return Peak(*(1024 * resource.getrusage(kind).ru_maxrss for kind in kinds))
+
+    @property
+    def bytes(self) -> int:
+        """Of both together: never less than what was resident at one time."""
+        return self.parent + self.child
+
+    def __str__(self) -> str:
+        parts = f"{self.child / 1e9:.1f} GB the process that measured, {self.parent / 1e9:.1f} GB this one"
+        return f"At most {self.bytes / 1e9:.1f} GB of memory were resident ({parts})."
 
 
 def _times() -> tuple[float, float, float, float] | None:

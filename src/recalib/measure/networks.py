@@ -153,6 +153,24 @@ class FirstTensor(nn.Module):
         return output
 
 
+def check(model: str, weights: Path | None = None) -> None:
+    """Do nothing for what `backbone` makes; without weights no memory is taken for it.
+
+    Raises:
+        RecalibError: for an unknown model or a checkpoint that does not fit.
+    """
+    try:
+        if weights is None:
+            with seeded(), torch.device("meta"):
+                create_model(model)
+            return
+    except RecalibError:
+        raise
+    except Exception:  # a network that looks at its weights while it is made
+        pass
+    backbone(model, weights)
+
+
 def trained(model: str, weights: Path) -> tuple[nn.Module, str]:
     """A network as its checkpoint has it, and the name of the attention module that it has: `BASELINE` for none.
 

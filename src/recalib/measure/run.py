@@ -9,8 +9,9 @@ from typing import Any
 
 from recalib.measure.cells import Cell, Key
 from recalib.measure.child import measure_apart
+from recalib.measure.load import Peak
 from recalib.measure.schedule import Schedule
-from recalib.measure.session import Group, Progress, pooled
+from recalib.measure.session import Group, How, Progress, pooled
 from recalib.measure.store import Store
 from recalib.runs.environment import code_version
 from recalib.version import code_digest
@@ -28,6 +29,7 @@ class Measured:
         cells: in the order of the schedule.
         left: groups that were not measured, or not by all their processes: for want of time, or when it was stopped.
         interrupted: whether it was stopped before all was measured.
+        peak: memory that was resident at most; None until all is measured.
         other_code: cells of the file that another version of the code measured, and that hence were measured anew.
     """
 
@@ -36,6 +38,7 @@ class Measured:
     cells: list[Cell] = field(default_factory=list)
     left: int = 0
     interrupted: bool = False
+    peak: Peak | None = None
     other_code: int = 0
 
     def add(self, cells: Iterable[Cell], order: Sequence[Key]) -> None:
@@ -44,8 +47,9 @@ class Measured:
         self.cells = [found[key] for key in order if key in found]
 
     def to_dict(self) -> dict[str, Any]:
-        """Machine, run and cells in JSON's types, as ``--json`` writes them."""
-        return {"machine": self.machine, "run": self.run, "cells": [cell.to_dict() for cell in self.cells]}
+        """Machine, run, peak memory and cells in JSON's types, as ``--json`` writes them."""
+        cells = [cell.to_dict() for cell in self.cells]
+        return {"machine": self.machine, "run": self.run, "peak_bytes": self.peak and self.peak.bytes, "cells": cells}
 
 
 def run(
@@ -86,54 +90,68 @@ def run(
     """
     about = {"command": command, "code": code_digest(), "source": code_version()}
     about["started"] = datetime.now(UTC).isoformat(timespec="seconds")
-    known = Store(out).start(schedule.machines, about, resume=resume, overwrite=overwrite)
+    store = Store(out)
+    known = store.start(schedule.machines, about, resume=resume, overwrite=overwrite)
     result = Measured(schedule.machines[0] if schedule.machines else {}, about)
     result.other_code = _of_other_code(schedule, known)
     order = [cell.key for group in schedule.groups for cell in group.cells]
     for group in schedule.groups:
         result.add(_known(group, known), order)
-    left = [group for group in schedule.groups if _turns_taken(group, known, schedule) < schedule.processes]
-    turns = [
-        (group, turn)
-        for turn in range(schedule.processes)
-        for group in left
-        if _turns_taken(group, known, schedule) <= turn
-    ]
-    expected = {id(group): group.seconds(schedule.how) for group in left} if schedule.seconds is None else {}
+    turns = _turns(schedule, known)
+    groups = [group for group in schedule.groups if any(one is group for one, _ in turns)]
+    expected = {id(group): group.seconds(schedule.how) for group in groups} if schedule.seconds is None else {}
     whole = schedule.seconds if schedule.seconds is not None else sum(expected[id(group)] for group, _ in turns)
-    announce(len(left), sum(len(group.cells) for group in left), whole)
+    announce(len(groups), sum(len(group.cells) for group in groups), whole)
     start = time.monotonic()
+    result.left = len(turns)
     for number, (group, turn) in enumerate(turns):
         spent = time.monotonic() - start
         # the first always starts, or one that takes longer than all the time given would never be measured
         late = seconds is not None and number > 0 and spent + expected.get(id(group), 0.0) > seconds
         if late or result.interrupted:
-            result.left = len(turns) - number
-            return result
+            break
         share = None if schedule.seconds is None else max(schedule.seconds - spent, 1.0) / (len(turns) - number)
-        before = _known(group, known)
-        alive = [cell for cell, last in zip(group.cells, before, strict=True) if last.status == "ok"] if before else []
-        if before and not alive:
-            continue
-
-        def step(what: str, done: int, of: int, turn: int = turn) -> None:
-            try:
-                progress(what + (f", process {turn + 1} of {schedule.processes}" * (schedule.processes > 1)), done, of)
-            except KeyboardInterrupt:
-                result.interrupted = True
-                raise
-
-        cells = measure_apart(group.part(alive or group.cells), schedule.how, step, share)
-        if before and result.interrupted:  # half a process more is worth less than what is there
-            result.left = len(turns) - number
-            return result
-        cells = pooled(before, cells)
+        step = _step(progress, turn, schedule.processes, result)
+        cells = _taken(group, schedule.how, step, share, _known(group, known), result)
         known.update((cell.key, cell) for cell in cells)
         result.add(cells, order)  # first: an interrupt while it is written must not lose it
-        Store(out).append(cells)
-        stored(cells)
-    result.left = int(result.interrupted)
+        if cells:
+            store.append(cells)
+            stored(cells)
+        result.left -= not result.interrupted
+    result.peak = Peak.so_far()
     return result
+
+
+def _turns(schedule: Schedule, known: Mapping[Key, Cell]) -> list[tuple[Group, int]]:
+    """The processes that are to measure, each with its group and its number: all first ones before any second one."""
+    turns = range(schedule.processes)
+    return [(group, n) for n in turns for group in schedule.groups if _turns_taken(group, known, schedule) <= n]
+
+
+def _step(progress: Progress, turn: int, processes: int, result: Measured) -> Progress:
+    """What tells of every step which process it is of, and notes an interrupt."""
+
+    def step(what: str, done: int, of: int) -> None:
+        try:
+            progress(what + (f", process {turn + 1} of {processes}" * (processes > 1)), done, of)
+        except KeyboardInterrupt:
+            result.interrupted = True
+            raise
+
+    return step
+
+
+def _taken(
+    group: Group, how: How, step: Progress, share: float | None, before: list[Cell], result: Measured
+) -> list[Cell]:
+    """The cells of a group when one more process has measured it; none where that came to nothing."""
+    alive = [cell for cell, last in zip(group.cells, before, strict=True) if last.status == "ok"] if before else []
+    if before and not alive:
+        return []
+    cells = measure_apart(group.part(alive or group.cells), how, step, share)
+    # half a process more is worth less than what is there
+    return [] if before and result.interrupted else pooled(before, cells)
 
 
 def _known(group: Group, known: Mapping[Key, Cell]) -> list[Cell]:

@@ -130,7 +130,7 @@ def grid(
     names = networks.module_names(modules)
     _check_runtimes(runtimes)
     for model in models:
-        networks.backbone(model, how.weights)
+        networks.check(model, how.weights)
     machines = {precision: describe(how.settings(precision)) for precision in precisions}
     groups: list[Group] = []
     for precision, batch, size, model, runtime in product(precisions, batches, sizes, models, runtimes):

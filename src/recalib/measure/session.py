@@ -174,8 +174,7 @@ def _prepare(
             session = prepare(cell)
             timer.warm_up(session, warm_up_s)
             candidate.session = session
-        if candidate.session is None:
-            free_memory()
+        free_memory()
     del prepare  # and with it the networks as PyTorch has them
     free_memory()
     return [one for one in candidates if one.session is not None]

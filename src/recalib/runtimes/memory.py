@@ -1,5 +1,6 @@
 """How much memory is left, so that a cell which needs more is recorded instead of killing the process."""
 
+import ctypes
 import gc
 from pathlib import Path
 
@@ -24,8 +25,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Give back to the device what nothing refers to any more."""
+    """Give back to the system and the device what nothing refers to any more."""
     gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's: it keeps what was freed, else
+    if trim is not None:
+        trim(0)
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
