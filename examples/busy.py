@@ -1,11 +1,10 @@
-"""Is the first line of `recalib compare` true under load? The same command with nothing beside it, and beside busy loops.
+"""The first line of `recalib compare` under load: the same command with nothing beside it, and beside busy loops.
 
 python examples/busy.py --out results/busy                       # a ResNet-50, two times three minutes
 python examples/busy.py --out /tmp/busy --minutes 0.5 -- cifar_resnet20 --size 32 --runtime eager
 
 Writes OUT/quiet and OUT/busy (raw samples, page, what was printed) and OUT/verdicts.json: the first line of each, the
-load that it saw, and whether the two contradict each other. "Open" contradicts nothing; a module named in the one
-verdict and certainly slower by the other does.
+load that it saw, and the overheads of both beside each other. Takes twice the minutes, and some seconds.
 """
 
 import json
@@ -17,13 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
-from tyro.conf import arg
 
-from recalib.choose.rules import runtimes
-from recalib.choose.verdict import relation, verdicts
+from recalib.choose.advice import overhead_text
 from recalib.measure.cells import BASELINE, Cell
 from recalib.measure.store import read_results
 from recalib.runs import environment, write_json
@@ -31,13 +28,11 @@ from recalib.runs import environment, write_json
 
 @dataclass(frozen=True)
 class Arguments:
-    """What is compared, and how long."""
+    """Where results go, and how long each run takes; what follows a bare -- is for `recalib compare`."""
 
     out: Path = Path("results/busy")
     minutes: float = 3.0
     loops: int = 2
-    compare: Annotated[tuple[str, ...], arg(name="compare")] = ()
-    """Further arguments of `recalib compare`; after a bare -- they need no flag."""
 
 
 @contextmanager
@@ -77,51 +72,30 @@ def compared(given: Arguments, further: list[str], out: Path, count: int) -> dic
     }
 
 
-def named(cells: list[Cell]) -> list[str]:
-    """Modules that the verdict says to use or calls as good; none where it is open."""
-    (line,) = verdicts(cells)
-    if not line.startswith("Use "):
-        return []
-    good = line.partition(", deployed")[0].removeprefix("Use ")
-    others = line.partition("; ")[2].partition(" as good")[0] if " as good" in line else ""
+def beside(quiet: list[Cell], busy: list[Cell]) -> list[dict[str, Any]]:
+    """Each overhead of a deployed module that both found, and whether the two intervals overlap."""
+    known = {(cell.model, cell.module, cell.runtime): cell.overhead for cell in busy if cell.deployed and cell.overhead}
     return [
-        cell
-        for cell in dict.fromkeys(one.module for one in cells)
-        if cell in f"{good} {others}".replace(",", " ").split()
-    ]
-
-
-def contradicted(verdict_of: list[Cell], by: list[Cell]) -> list[str]:
-    """Modules that the one verdict names and that by the other's samples are certainly slower than its own fastest."""
-    model = next(cell.model for cell in by if cell.module != BASELINE)
-    runtime = runtimes(by, model)[0]
-    deployed = {c.module: c for c in by if (c.model, c.runtime, c.deployed) == (model, runtime, True) and c.latency_ms}
-    best = [deployed[name] for name in named(by) if name in deployed]
-    return [
-        name
-        for name in named(verdict_of)
-        if best and name in deployed and all(relation(deployed[name], one) == "slower" for one in best)
-    ]
+        {
+            "model": cell.model, "module": cell.module, "runtime": cell.runtime, "quiet": overhead_text(cell.over),
+            "busy": overhead_text(other), "overlap": cell.over.low <= other.high and other.low <= cell.over.high,
+        }
+        for cell in quiet
+        if cell.deployed and cell.overhead and cell.module != BASELINE
+        if (other := known.get((cell.model, cell.module, cell.runtime))) is not None
+    ]  # fmt: skip
 
 
 def main() -> None:
     """Run both, and write what they say."""
-    words = sys.argv[1:]
-    own, _, further = (
-        (words, None, []) if "--" not in words else (words[: words.index("--")], None, words[words.index("--") + 1 :])
-    )
-    given = tyro.cli(Arguments, args=own, description=__doc__)
-    found = {
-        name: compared(given, [*given.compare, *further], given.out / name, count)
-        for name, count in (("quiet", 0), ("busy", given.loops))
-    }
+    at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    given = tyro.cli(Arguments, args=sys.argv[1:at], description=__doc__)
+    runs = {"quiet": 0, "busy": given.loops}
+    found = {name: compared(given, sys.argv[at + 1 :], given.out / name, count) for name, count in runs.items()}
     cells = {name: read_results([given.out / name]).cells for name in found}
-    against = {
-        "quiet_by_busy": contradicted(cells["quiet"], cells["busy"]),
-        "busy_by_quiet": contradicted(cells["busy"], cells["quiet"]),
-    }
-    write_json(given.out / "verdicts.json", {**found, "contradicted": against, "environment": environment()})
-    print(json.dumps({**found, "contradicted": against}, indent=1))
+    said = {**found, "overheads": beside(cells["quiet"], cells["busy"])}
+    write_json(given.out / "verdicts.json", {**said, "environment": environment()})
+    print(json.dumps(said, indent=1))
 
 
 if __name__ == "__main__":
