@@ -25,7 +25,12 @@ def name_of(requirement):
 
 
 def declared():
-    extras = [line for extra, lines in PROJECT["optional-dependencies"].items() if extra != "test" for line in lines]
+    extras = [
+        line
+        for extra, lines in PROJECT["optional-dependencies"].items()
+        if extra not in ("test", "docs")
+        for line in lines
+    ]
     return {name_of(line) for line in PROJECT["dependencies"] + extras} - {"recalib"}
 
 
