@@ -1,11 +1,13 @@
 """``recalib sweep`` as it is typed: other people's file, several workers, one line for what is wrong."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from recalib.cli import main
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 FILE = """
 program: train.py
 method: grid
@@ -40,6 +42,16 @@ def test_a_sweep_is_run_told_and_drawn(command, tmp_path, capsys):
     page = (tmp_path / "page.html").read_text()
     for title in ("Pareto front", "Curves", "Parallel coordinates", "Trials"):
         assert title in page
+
+
+def test_the_challenges_own_file_is_started(cifar, tmp_path, capsys):
+    few = ["--trials", "1", "--limit", "160", "--epochs", "1", "--holdout", "0.2", "--model", "cifar_resnet8"]
+    out = tmp_path / "sweep"
+    assert main(["sweep", str(EXAMPLES / "sweep.yaml"), "--data", str(cifar), "--out", str(out), *few]) == 0
+    assert "program: ignored" in capsys.readouterr().out
+    [trial] = json.loads((out / "sweep.json").read_text())["trials"]
+    assert trial["state"] == "complete"
+    assert set(trial["params"]) == {"att", "optimizer", "batch_size"}
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from tests.jobs import classification_job
 from recalib.classification import recipe
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import atomic
+from recalib.runs.trackers import TrackerDown
 from recalib.study import sweep as sweep_module
 from recalib.study.sweep import Sweep, sweep, with_overrides
 from recalib.study.sweep_journal import Journal, Watch, Worker
@@ -157,6 +158,19 @@ def test_a_journal_that_cannot_be_written_is_one_line(tmp_path, cifar, monkeypat
     monkeypatch.setattr("optuna.storages.journal.JournalFileBackend.append_logs", full)
     with pytest.raises(WorkFailed, match=r"sweep could not be written: .*No space left on device; .* are kept"):
         sweep(asked(cifar, tmp_path / "sweep"))
+
+
+def test_a_tracker_that_is_down_ends_the_worker_and_fails_no_trial(tmp_path, cifar, monkeypatch):
+    def refused(*_):
+        raise TrackerDown("--track mlflow: http://host: refused; MLFLOW_TRACKING_URI names the server")
+
+    space = {"method": "grid", "parameters": {"lr": {"values": [0.01]}}}
+    with monkeypatch.context() as down:
+        down.setattr("recalib.training.lifecycle.open_trackers", refused)
+        with pytest.raises(TrackerDown, match="names the server"):
+            sweep(asked(cifar, tmp_path / "sweep", space=space))
+    results = sweep(asked(cifar, tmp_path / "sweep", space=space), join=True)
+    assert [(t["state"], t["attempts"]) for t in results["trials"]] == [("complete", 2)]
 
 
 def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):

@@ -21,6 +21,10 @@ METRICS = "metrics.jsonl"
 PROJECT = "recalib"  # what trackers that sort runs by projects call ours
 
 
+class TrackerDown(RecalibError):
+    """A tracker does not answer when a run begins."""
+
+
 class Tracker(Protocol):
     """Takes a row of metrics at a step."""
 
@@ -117,7 +121,7 @@ class WeightsAndBiases:
             self.run = wandb.init(**about, id=_own_id(folder, "wandb"), resume="allow")
         except wandb.Error as error:
             reason = str(error).splitlines()[0]
-            raise RecalibError(f"--track wandb: {reason} WANDB_MODE=offline needs no account") from None
+            raise TrackerDown(f"--track wandb: {reason} WANDB_MODE=offline needs no account") from None
         for row in read_metrics(folder):
             self.log(row.pop("step"), row)
 
@@ -161,7 +165,7 @@ class MLflow:
             self.given = int(self.client.get_run(self.id).data.tags.get(self.tag, 0))
         except Exception as error:  # requests', MLflow's and the store's own
             uri = mlflow.get_tracking_uri()
-            raise RecalibError(f"--track mlflow: {uri}: {_line(error)}; MLFLOW_TRACKING_URI names the server") from None
+            raise TrackerDown(f"--track mlflow: {uri}: {_line(error)}; MLFLOW_TRACKING_URI names the server") from None
         self.seen = 0
         for row in read_metrics(folder):
             self.log(row.pop("step"), row)
@@ -215,7 +219,7 @@ class Trackio:
             about = {"config": flat(config), "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
             self.run = trackio.init(PROJECT, name=name, **about)
         except Exception as error:  # its own, the store's and the server's
-            raise RecalibError(f"--track trackio: {_line(error)}") from None
+            raise TrackerDown(f"--track trackio: {_line(error)}") from None
         for row in read_metrics(folder):
             self.log(row.pop("step"), row)
 

@@ -19,6 +19,7 @@ from recalib.errors import RecalibError, WorkFailed
 from recalib.models import create_model
 from recalib.runs import environment, read_metrics, stop_on_signals, write_json
 from recalib.runs.folder import STATE
+from recalib.runs.trackers import TrackerDown
 from recalib.study.sweep_journal import Attempt, Journal, TakenOver, Watch, Worker, machine
 from recalib.study.sweep_search import End, Past, Search
 from recalib.study.sweep_space import MEASURED, Overrides, Space
@@ -121,7 +122,8 @@ def sweep(
 
     Raises:
         RecalibError: for data that cannot be read, and a study that is there already, or is another.
-        WorkFailed: for a disk that is full; trials that have ended are kept.
+        TrackerDown: for a tracker that does not answer; trials that have ended are kept.
+        WorkFailed: for a disk that is full; they are kept too.
     """
     job = asked.job.resolved()
     # what is wrong with the data is wrong with every trial; how many images a step takes may be each trial's own
@@ -232,6 +234,8 @@ class _At:
             if isinstance(error.__cause__, OSError):
                 raise  # a disk's failure is not the trial's
             return self._failed(attempt, error, began)
+        except TrackerDown:
+            raise  # nor is a tracker's
         except RecalibError as error:
             return self._failed(attempt, error, began)
         row = read_metrics(folder)[-1]
