@@ -96,7 +96,7 @@ def _on_ray(given: Arguments, out: Path) -> list[dict[str, Any]]:
 def _worker(given: Arguments, out: Path, *where: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "recalib", "sweep", str(given.space), "--data", str(given.data), "--out", str(out)]
     sizes = ["--trials", str(given.trials), "--limit", str(given.limit), "--epochs", str(given.epochs)]
-    return subprocess.Popen([*command, *sizes, "--device", "cpu", "--join"])
+    return subprocess.Popen([*command, *sizes, "--device", "cpu", "--join", *where])
 
 
 def _hunted(given: Arguments, out: Path) -> list[dict[str, Any]]:
