@@ -7,10 +7,12 @@ import pytest
 
 from recalib.choose.accuracy import Accuracy, published_accuracy, sampling_error
 from recalib.choose.budget import Budget, quantity
-from recalib.choose.recommend import recommend, wanted
+from recalib.choose.recommend import Wish, recommend, recommendation, wanted
 from recalib.errors import RecalibError, WorkFailed
 from recalib.measure.cells import Cell
+from recalib.measure.session import How
 from recalib.measure.store import read_results
+from recalib.runtimes.machine import describe
 
 # Published gains on ResNet-50 (Klomp 2023): ab 0.46, eca 1.32, se 1.29; torchvision's plain ResNet-50 has 76.13.
 
@@ -218,3 +220,63 @@ def test_another_machine_is_not_called_this_one():
     text = " ".join(recommend([cell(), cell("eca", 11.0)], Budget(), where="another machine, ARM Cortex-A72").lines)
     assert "Why: on another machine, ARM Cortex-A72 eca costs" in text
     assert "this machine" not in text
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Times of a plain ResNet-50, of ECA and of SE, in a file that may say on what machine."""
+
+    def write(machine):
+        found = [values("baseline", 10.0), values("eca", 11.0), values("se", 10.1)]
+        (tmp_path / "compare.json").write_text(json.dumps({"machine": machine, "cells": found}))
+        return tmp_path / "compare.json"
+
+    return write
+
+
+def wish(file, *modules, **other):
+    return Wish(["resnet50"], modules, Budget(), runtime="eager", results=[file], **other)
+
+
+def never(model, schedule):
+    raise AssertionError(f"{model} was measured")
+
+
+def test_modules_that_were_not_asked_for_are_left_out_of_a_file_of_results(results):
+    chosen = recommendation(wish(results({}), "se"), never)
+    assert {one.cell.module for one in chosen.candidates} == {"baseline", "se"}
+    assert chosen.best.cell.module == "se"  # though ECA gains more
+
+
+def test_results_of_another_machine_are_called_that_and_what_they_lack_is_not_measured_here(results):
+    chosen = recommendation(wish(results({"device": "ARM Cortex-A72", "threads": 4}), "eca", "ab"), never)
+    text = " ".join(chosen.lines)
+    assert "Why: on another machine, ARM Cortex-A72" in text
+    assert "this machine" not in text
+    assert chosen.lines[-1] == "Not measured there, hence not considered: resnet50 (ab)."
+
+
+def test_results_that_do_not_say_their_machine_are_not_taken_for_this_one(results):
+    text = " ".join(recommendation(wish(results({}), "eca"), never).lines)
+    assert "Why: on a machine that the file does not describe" in text
+
+
+def test_results_of_this_machine_are_this_machines(results):
+    text = " ".join(recommendation(wish(results(describe(How().settings("fp32"))), "eca"), never).lines)
+    assert "Why: on this machine eca costs" in text
+
+
+def test_results_of_several_machines_are_refused(results, tmp_path):
+    first = results({"device": "ARM Cortex-A72"})
+    other = tmp_path / "other.json"
+    other.write_text(first.read_text().replace("ARM Cortex-A72", "Intel N100").replace('"eca"', '"ab"'))
+    asked = Wish(["resnet50"], ["eca", "ab"], Budget(), runtime="eager", results=[first, other])
+    with pytest.raises(RecalibError, match="were measured on 2 machines"):
+        recommendation(asked, never)
+
+
+def test_budgets_that_are_met_are_named_as_they_were_given():
+    text = recommend(
+        [cell(), cell("eca", 11.0)], Budget(latency=20, params=30e6, memory=2e8), memory=lambda _: 1e8
+    ).lines[0]
+    assert text.endswith("the most accurate within 20 ms, 200 MB of memory, 30 M parameters.")

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from recalib.choose import rules
 from recalib.choose.accuracy import (
@@ -64,6 +65,20 @@ class Candidate:
             f"top-1 {accuracy.top1:.2f}{error} % ({accuracy.origin})"
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in JSON's types; an uncertainty that nothing tells is None."""
+        return {
+            "model": self.cell.model,
+            "module": self.cell.module,
+            "deployed": self.cell.deployed,
+            "params": self.cell.params,
+            "latency_ms": self.latency._asdict(),
+            "overhead": self.cell.overhead and asdict(self.cell.overhead),
+            "accuracy": asdict(self.accuracy)
+            | {"error": None if math.isinf(self.accuracy.error) else self.accuracy.error},
+            "verdict": self.verdict,
+        }
+
 
 @dataclass(frozen=True)
 class Recommendation:
@@ -80,6 +95,15 @@ class Recommendation:
     best: Candidate
     runner_up: Candidate | None
     candidates: list[Candidate]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in JSON's types."""
+        return {
+            "lines": self.lines,
+            "best": self.best.to_dict(),
+            "runner_up": self.runner_up and self.runner_up.to_dict(),
+            "candidates": [one.to_dict() for one in self.candidates],
+        }
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,23 @@
 """``recalib cost``: what a network costs on paper."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 from tyro.conf import Positional, arg
 
 from recalib.cli.arguments import ImageSize, parse
 from recalib.cli.json_file import write_json
-from recalib.cost.count import Cost, Counts, cost
-from recalib.cost.detectors import FixedWork, is_detector
+from recalib.cost.count import Cost, Counts
+from recalib.cost.detectors import is_detector
 from recalib.cost.units import binary, si
 from recalib.measure.cells import BASELINE
+from recalib.measure.costs import costs_of
 from recalib.measure.sizes import Size, sides
-from recalib.models import CifarResNet, create_model
-from recalib.surgery import insert_
-
-COCO_CLASSES = 81  # with the background
 
 
 @dataclass(frozen=True)
@@ -60,39 +56,14 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
     args = parse(Arguments, argv, "recalib cost")
-    costs = dict(_costs(args))
+    options = {} if args.kernel_size is None else {"kernel_size": args.kernel_size}
+    costs = costs_of(args.model, args.attention, options, size=args.size, batch=args.batch, convention=args.convention)
     write_json(args.json, {"cells": [_cell(args, module, size, found) for module, (size, found) in costs.items()]})
     console, text = Console(), binary if args.binary else si
     console.print(_totals(args, costs, text))
     for module, (_, found) in costs.items() if args.parts or is_detector(args.model) else ():
         console.print(_parts(f"{args.model}, {module}", found, text, args.parts))
     return 0
-
-
-def _costs(args: Arguments) -> Iterator[tuple[str, tuple[Size, Cost]]]:
-    options: dict[str, Any] = {} if args.kernel_size is None else {"kernel_size": args.kernel_size}
-    for module in dict.fromkeys((BASELINE, *args.attention)):
-        network, usual = (
-            _detector(args, module, options) if is_detector(args.model) else _network(args, module, options)
-        )
-        size = args.size or usual
-        yield module, (size, cost(network, (args.batch, 3, *sides(size)), convention=args.convention))
-
-
-def _network(args: Arguments, module: str, options: dict[str, Any]) -> tuple[nn.Module, Size]:
-    network = create_model(args.model)
-    if module != BASELINE:
-        insert_(network, module, **options)
-    return network, 32 if isinstance(network, CifarResNet) else 224
-
-
-def _detector(args: Arguments, module: str, options: dict[str, Any]) -> tuple[nn.Module, Size]:
-    from recalib.detection.detectors import build_detector, detector_spec
-
-    attention = None if module == BASELINE else module
-    detector = build_detector(args.model, num_classes=COCO_CLASSES, attention=attention, options=options)
-    side = detector_spec(args.model).side
-    return FixedWork(detector), side or (800, 1280)
 
 
 def _cell(args: Arguments, module: str, size: Size, found: Cost) -> dict[str, object]:

@@ -1,15 +1,14 @@
 """`recalib recommend`: the most accurate network within a budget on this machine."""
 
 from dataclasses import asdict, dataclass, field
-from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from rich.console import Console
 from tyro.conf import Positional, arg
 
 from recalib.choose.budget import Budget, quantity
-from recalib.choose.recommend import Candidate, Recommendation, Wish, recommendation
+from recalib.choose.recommend import Wish, recommendation
 from recalib.cli.arguments import ImageSize, parse
 from recalib.cli.engine import MEASURING, MeasuringEngine, measured_away
 from recalib.cli.json_file import write_json
@@ -88,32 +87,8 @@ def main(argv: list[str]) -> int:
         return measured(schedule, args.out / f"{model.replace(':', '_')}.jsonl", "recommend", argv, resume=True)
 
     chosen = recommendation(wish, measure)
-    write_json(args.json, _as_json(chosen, args, budget))
+    setting = {"resolution": args.size, "batch": args.batch, "runtime": args.runtime, "precision": args.precision}
+    write_json(args.json, {"budget": asdict(budget), "setting": setting, **chosen.to_dict()})
     for line in chosen.lines:
         Console().print(f"- {line}", highlight=False, markup=False, soft_wrap=True)
     return 0
-
-
-def _as_json(chosen: Recommendation, args: Arguments, budget: Budget) -> dict[str, Any]:
-    setting = {"resolution": args.size} | {name: getattr(args, name) for name in ("batch", "runtime", "precision")}
-    return {
-        "budget": asdict(budget),
-        "setting": setting,
-        "lines": chosen.lines,
-        "best": _plain(chosen.best),
-        "runner_up": chosen.runner_up and _plain(chosen.runner_up),
-        "candidates": [_plain(one) for one in chosen.candidates],
-    }
-
-
-def _plain(one: Candidate) -> dict[str, Any]:
-    return {
-        "model": one.cell.model,
-        "module": one.cell.module,
-        "deployed": one.cell.deployed,
-        "params": one.cell.params,
-        "latency_ms": one.latency._asdict(),
-        "overhead": one.cell.overhead and asdict(one.cell.overhead),
-        "accuracy": asdict(one.accuracy) | {"error": one.accuracy.error if isfinite(one.accuracy.error) else None},
-        "verdict": one.verdict,
-    }
