@@ -1,6 +1,7 @@
 """Networks that are measured, with the weights of a checkpoint."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 
 from recalib.errors import RecalibError
 from recalib.measure import networks
-from recalib.measure.networks import backbone
+from recalib.measure.networks import backbone, fastest
+from recalib.runtimes import Session
 from recalib.surgery import load_checkpoint, save_checkpoint
 
 
@@ -56,3 +58,21 @@ def test_a_network_that_looks_at_its_weights_is_made_to_be_checked(monkeypatch):
     monkeypatch.setattr(networks, "backbone", lambda *asked: made.append(asked))
     networks.check("mine")
     assert made == [("mine", None)]
+
+
+def test_of_two_forms_of_a_baseline_the_faster_one_counts():
+    class Sleeping(Session):
+        asynchronous = False
+
+        def __init__(self, seconds):
+            self.seconds = seconds
+
+        def run(self):
+            time.sleep(self.seconds)
+
+        def output(self):
+            return torch.zeros(1)
+
+    slow, fast = Sleeping(0.01), Sleeping(0.001)
+    assert fastest([slow, fast]) is fast
+    assert fastest([fast, slow]) is fast

@@ -91,3 +91,11 @@ def test_only_a_shift_in_training_needs_nothing_of_x_saved():
         _, link = passes.moments(x, 1)
         passes.integrate(x, link, None, None, t, None, False)
     assert x.shape not in saved
+
+
+def test_double_precision_has_no_kernels_since_an_eps_is_a_float32_there():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        found = {d: passes.has_kernels(torch.empty(2, 3, 4, 4, dtype=d, device="cuda")) for d in DTYPES.values()}
+    assert found == {dtype: passes.HAS_TRITON and dtype != torch.float64 for dtype in DTYPES.values()}

@@ -1,7 +1,7 @@
 """What the project promises of whole networks: the settings, and how much attention may cost there.
 
 Overheads are those of one interleaved run over the plain network in its fastest form: ``fuse_``d and compiled in
-training, deployed in inference.
+training, deployed in inference, and in eager mode on a GPU with its tails in one pass each where that is faster.
 """
 
 from collections.abc import Sequence
