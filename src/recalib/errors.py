@@ -80,7 +80,7 @@ def _exists(module: str) -> bool:
 
 
 def _source() -> str:
-    """What pip installed: a folder where it was one, else the name on an index."""
+    """Source of the installation: a folder where it was one, else the name on an index."""
     clone = Path(__file__).parents[2]
     if (clone / "pyproject.toml").is_file():
         return "." if clone == Path.cwd() else str(clone)

@@ -1,4 +1,4 @@
-"""What a few repetitions say of a mean: Student's t, once, for seeds and for processes."""
+"""Mean and interval of a few repetitions: Student's t, once, for seeds and for processes."""
 
 import math
 from collections.abc import Sequence

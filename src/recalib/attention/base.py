@@ -49,7 +49,7 @@ def _in_timms_place(initialize: Callable[..., None]) -> Callable[..., None]:
 
 
 class Described:
-    """What the catalogue (`recalib modules`) says of a mechanism, stated on its class.
+    """Entries of the catalogue (`recalib modules`), stated on the class of a mechanism.
 
     Attributes:
         title: the name in its paper.
@@ -87,7 +87,7 @@ class Described:
 
     @classmethod
     def told_by(cls, shapes: Shapes) -> dict[str, Any]:
-        """What made the module whose tensors have these names and shapes: ``channels`` and options.
+        """``channels`` and options of the module whose tensors have these names and shapes.
 
         A checkpoint without a configuration is read by it. The answer is checked: the module that it makes must have
         exactly these tensors, so looking at one or two of them is enough.
@@ -249,7 +249,7 @@ class Blended(PlainAttention):
         self.module = module
 
     def recalibrated(self, x: Tensor) -> Tensor:
-        """What the module makes of the map x."""
+        """Output of the module for the map x."""
         y: Tensor = self.module(x)
         return y
 

@@ -1,1 +1,1 @@
-"""What measurements say: published accuracies, advice, budgets and recommendations, each by a stated rule."""
+"""Conclusions from measurements: published accuracies, advice, budgets and recommendations, each by a stated rule."""

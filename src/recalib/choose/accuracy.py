@@ -40,7 +40,7 @@ class Accuracy:
 
     @property
     def own(self) -> bool:
-        """Whether the user trained it."""
+        """True if the user trained it."""
         return self.kind == "own"
 
 
@@ -188,7 +188,7 @@ def own_accuracies(run: Path) -> dict[tuple[str, str], Accuracy]:
 
 
 def _test_images(run: Path) -> int | None:
-    """How many images a run was evaluated on: as it recorded, or else what its recipe says; None where nothing does."""
+    """Number of images that a run was evaluated on: as it recorded, or else as its recipe says; None where unknown."""
     from recalib.runs import read_config, read_metrics
 
     recorded = [int(row["images"]) for row in read_metrics(run) if "top1" in row and "images" in row]

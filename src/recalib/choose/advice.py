@@ -59,7 +59,7 @@ class Placed:
     overhead: Overhead
 
     def behind(self, other: "Placed") -> bool:
-        """Whether the other gains at least as much and is certainly faster: its whole interval lies below."""
+        """True if the other gains at least as much and is certainly faster: its whole interval lies below."""
         return other.gain >= self.gain and other.overhead.high < self.overhead.low
 
     def per_ms(self, plain_ms: float, ratio: float) -> float:

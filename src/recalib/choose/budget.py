@@ -1,4 +1,4 @@
-"""What a network may cost, and how its measured cost compares."""
+"""Limits of a network's cost, and its measured cost beside them."""
 
 import re
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Budget:
         return min((limit for limit in limits if limit is not None), default=float("inf"))
 
     def judge(self, cell: Cell, memory: float | None) -> Verdict:
-        """Whether a cell is within the budget: for certain, perhaps (its 95 % interval holds the limit), or not.
+        """True if a cell is within the budget: for certain, perhaps (its 95 % interval holds the limit), or not.
 
         Args:
             cell: an "ok" one of `recalib compare`.

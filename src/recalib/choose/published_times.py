@@ -32,7 +32,7 @@ class Times:
 
 
 def times(model: str) -> list[Times]:
-    """What is published of a network, a framework each; nothing for most."""
+    """Published times of a network, a framework each; nothing for most."""
     data = _data()
     found = data["ms"].get(network_name(model), {})
     return [Times(framework, data["label"], data["setting"], ms) for framework, ms in found.items()]

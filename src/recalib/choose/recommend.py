@@ -82,7 +82,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to use.
+    """The network and module to use.
 
     Attributes:
         lines: what is said, a sentence or two each.
@@ -108,7 +108,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for.
+    """The request.
 
     Attributes:
         models: names of networks, or families of `FAMILIES`.
@@ -295,7 +295,7 @@ def _memory(cell: Cell, budget: Budget, memory: Callable[[Cell], float] | None) 
 
 
 def _nearest(candidates: Sequence[Candidate], budget: Budget, memory: Callable[[Cell], float] | None) -> str:
-    """What comes nearest to each limit that nothing meets."""
+    """The candidate nearest to each limit that nothing meets."""
     said = []
     few = min(candidates, key=lambda one: one.cell.params or 0)
     if budget.params is not None and (few.cell.params or 0) > budget.params:
@@ -316,7 +316,7 @@ def _use(best: Candidate, budget: Budget) -> str:
 
 
 def _why(best: Candidate, cells: Sequence[Cell], where: str) -> str:
-    """What the module costs here, and what the next deeper network would."""
+    """Costs of the module here, and of the next deeper network."""
     model, module, over = best.cell.model, best.cell.module, best.cell.overhead
     parts = []
     if module != BASELINE and over:
@@ -380,7 +380,7 @@ def _axis(
 
 
 def _caveats(candidates: Sequence[Candidate], refused: Mapping[Key, str]) -> list[str]:
-    """What has to be known of the accuracies of this setting."""
+    """Facts about the accuracies of this setting."""
     lines = [f"Mind: {caveat}." for caveat in dict.fromkeys(one.accuracy.caveat for one in candidates) if caveat]
     if refused and any(one.accuracy.kind == "published" for one in candidates):
         for (model, module), why in refused.items():

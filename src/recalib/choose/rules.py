@@ -1,4 +1,4 @@
-"""What cells say of each other, each by one rule that advice, recommendations, tables and figures share."""
+"""Relations of cells, each by one rule that advice, recommendations, tables and figures share."""
 
 from collections.abc import Sequence
 
@@ -41,5 +41,5 @@ def runtimes(cells: Sequence[Cell], model: str) -> list[str]:
 
 
 def measured(cell: Cell) -> bool:
-    """Whether a cell has an overhead to speak of."""
+    """True if a cell has an overhead to speak of."""
     return cell.status == "ok" and cell.overhead is not None

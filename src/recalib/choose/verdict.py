@@ -47,7 +47,7 @@ def verdicts(cells: Sequence[Cell]) -> list[str]:
 
 
 def relation(one: Cell, other: Cell) -> Relation:
-    """How long a cell takes beside another of the same interleaved run: told by the interval of their ratio."""
+    """Time of a cell beside another of the same interleaved run, told by the interval of their ratio."""
     assert one.latency_ms is not None
     assert other.latency_ms is not None
     low, high = ratio_of(one.latency_ms, other.latency_ms, PROTOCOLS[one.protocol].statistic)[1:]
@@ -114,7 +114,7 @@ def _open(first: Placed, unsure: Sequence[Placed], runtime: str) -> str:
 
 
 def _settled_by(first: Cell, unsure: Iterable[Cell]) -> str:
-    """What would settle it, and how long that takes: intervals narrow with the root of the rounds or processes."""
+    """The work that would settle it, and its time: intervals narrow with the root of the rounds or processes."""
     factor, round_ms = 1.0, first.figure_ms
     for cell in unsure:
         assert cell.latency_ms is not None

@@ -150,7 +150,7 @@ def _flag_of(kind: type, given: Any) -> Iterator[StructFieldSpec]:
 
 @functools.cache
 def _help(kind: type) -> dict[str, str]:
-    """What docstrings say of each field."""
+    """Text of each field in the docstrings."""
     said: dict[str, str] = {}
     for each in reversed([c for c in kind.__mro__ if dataclasses.is_dataclass(c)]):
         for field in docstring_parser.parse_from_object(each).params:

@@ -1,4 +1,4 @@
-"""Which device ``--device`` names."""
+"""The device that ``--device`` names."""
 
 import torch
 

@@ -51,7 +51,7 @@ class TrainingEngine(Engine):
     """cards of each run or worker on the cluster, or a part of one, such as 0.25; by default one, where it has any"""
 
     def cards(self, cluster: "OnRay") -> float:
-        """How many each takes."""
+        """Number of each."""
         if self.gpus is not None and self.gpus < 0:
             raise RecalibError(f"--gpus {self.gpus:g}: should be 0 or above")
         return float(cluster.gpus > 0) if self.gpus is None else self.gpus

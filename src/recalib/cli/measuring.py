@@ -1,4 +1,4 @@
-"""What commands that measure share: one call of `run` behind a bar, stopped where nothing is half done."""
+"""Common parts of commands that measure: one call of `run` behind a bar, stopped where nothing is half done."""
 
 import os
 import shlex
@@ -54,7 +54,7 @@ def announced(groups: int, cells: int, seconds: float) -> None:
 
 
 def seconds_of(minutes: float) -> float:
-    """What ``--minutes`` gives.
+    """Seconds of ``--minutes``.
 
     Raises:
         RecalibError: for none.

@@ -139,7 +139,7 @@ class _Others:
 
 
 def _job(given: Arguments, aside: float) -> ClassificationJob:
-    """What every trial is, but for what the space sets."""
+    """The job of every trial, but for what the space sets."""
     preset = given.recipe or ("cifar-quick" if "cifar-quick" in RECIPES else "cifar-paper")
     base = recipe(preset)
     limit, epochs = given.limit or base.limit, given.epochs or base.epochs

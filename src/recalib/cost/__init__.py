@@ -1,4 +1,4 @@
-"""What a network costs on paper: parameters, MACs, FLOPs and bytes moved."""
+"""Costs of a network on paper: parameters, MACs, FLOPs and bytes moved."""
 
 from recalib.cost.count import Cost, Counts, ModuleCost, cost
 

@@ -1,4 +1,4 @@
-"""What counts as a FLOP: the rule that is true, and one that a paper's table follows."""
+"""Rules for what counts as a FLOP: the true one, and one that a paper's table follows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a network costs on paper: parameters, multiply-adds, FLOPs and bytes moved."""
+"""Costs of a network on paper: parameters, multiply-adds, FLOPs and bytes moved."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

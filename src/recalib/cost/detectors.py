@@ -10,7 +10,7 @@ FAMILIES = ("fasterrcnn", "maskrcnn", "retinanet", "ssd512")
 
 
 def is_detector(name: str) -> bool:
-    """Whether a name is meant for `recalib.detection.detectors.build_detector`, not for a classifier."""
+    """True if a name is meant for `recalib.detection.detectors.build_detector`, not for a classifier."""
     return name.startswith(FAMILIES)
 
 

@@ -1,4 +1,4 @@
-"""What a classifier needs beside its weights: labels and preprocessing, kept in the metadata of exported files."""
+"""Needs of a classifier beside its weights: labels and preprocessing, kept in the metadata of exported files."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 @dataclass(frozen=True)
 class About:
-    """How images become the network's input, and what its outputs are called.
+    """Preprocessing of images, and names of the outputs.
 
     Attributes:
         model: name of the network.
@@ -56,7 +56,7 @@ class About:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], source: str) -> "About":
-        """What `to_metadata` wrote.
+        """The description that `to_metadata` wrote.
 
         Args:
             metadata: of an exported file; other entries are left alone.

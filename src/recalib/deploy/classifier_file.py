@@ -23,7 +23,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, and how near it is to PyTorch.
+    """The file that was written, and its distance to PyTorch.
 
     Attributes:
         path: the file.

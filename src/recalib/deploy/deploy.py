@@ -25,7 +25,7 @@ TOLERANCE_FLOAT64 = 1e-9  # where rounding decides what a network gives, such as
 
 @dataclass(frozen=True)
 class Deployment:
-    """What `deploy` did.
+    """Record of `deploy`.
 
     Attributes:
         target: the runtime.
@@ -165,7 +165,7 @@ def _assemble(graph: Deployed, forms: Sequence[tuple[Site, Form]], target: Targe
 
 
 def key(site: Site) -> tuple[int, int]:
-    """What sites of the same kind share: channels and H*W."""
+    """Common to sites of the same kind: channels and H*W."""
     return site.attention.channels, site.size
 
 
@@ -334,7 +334,7 @@ def _as_graph(module: nn.Module, called: list[tuple[Any, ...] | str], device: to
 
 
 def _difference(model: nn.Module, deployed: nn.Module, example: Tensor, expected: Any) -> float:
-    """How far apart the outputs are; in float64, where they are apart in the model's own precision."""
+    """Distance of the outputs; in float64, where they are apart in the model's own precision."""
     try:
         difference = tree_difference(_run(deployed, example), expected)
         if difference <= _tolerance(example) or not example.is_floating_point():

@@ -125,7 +125,7 @@ def set_graph(module: nn.Module, graph: fx.Graph) -> Deployed:
 
 
 def stays_whole(module: nn.Module) -> bool:
-    """Whether a module is one step of a network, whatever is inside: attention, and norms with more than a norm."""
+    """True if a module is one step of a network, whatever is inside: attention, and norms with more than a norm."""
     return isinstance(module, (Attention, PlainAttention)) or type(module).__name__ in NORMS_BY_NAME
 
 
@@ -136,7 +136,7 @@ class Tracer(fx.Tracer):
     """
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a module becomes one node."""
+        """True if a module becomes one node."""
         if stays_whole(m) or is_observed(m):
             return True
         return super().is_leaf_module(m, module_qualified_name)
@@ -191,12 +191,12 @@ def _state(m: nn.Module) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
 
 
 def references(model: nn.Module) -> Counter[int]:
-    """How many names each module, by its id, has in a model."""
+    """Number of names that each module, by its id, has in a model."""
     return Counter(id(child) for parent in model.modules() for child in parent._modules.values())
 
 
 class Folded(nn.Identity):
-    """What is left of a batch norm that a convolution took in: passes maps on.
+    """The rest of a batch norm that a convolution took in: passes maps on.
 
     Whoever folds norms by their statistics, as ultralytics' ``fuse`` does, finds those of the identity.
 

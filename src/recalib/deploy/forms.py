@@ -1,4 +1,4 @@
-"""Which form a site can take, and which it takes by the rule."""
+"""Forms that a site can take, and the one it takes by the rule."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ import torch
 from recalib.deploy.sites import Site, Target
 
 Form = Literal["map", "input", "tail", "epilogue"]
-"""What a gate is computed from and who applies it: from the map or from the convolution's input, with operators of the
+"""Source of a gate and who applies it: from the map or from the convolution's input, with operators of the
 runtime; or from the map in `recalib.ops.recalibrate`, or from the input in the convolution's epilogue, with kernels."""
 
 
@@ -41,7 +41,7 @@ def form_by_rule(site: Site, target: Target, device: torch.device) -> Form:
 
 
 def gate_first_is_possible(site: Site) -> bool:
-    """Whether a site's gate can be computed from the input of the convolution before it."""
+    """True if a site's gate can be computed from the input of the convolution before it."""
     return site.conv is not None and site.layers is not None
 
 

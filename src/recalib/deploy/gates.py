@@ -87,7 +87,7 @@ def _widened(x: Tensor) -> torch.dtype | None:
 
 
 def tap_means(h: Tensor) -> Tensor:
-    """What each tap of a 3x3 convolution with padding 1 sees of h (N, C, H, W) on average: (N, 9 C), taps innermost.
+    """Mean of h (N, C, H, W) under each tap of a 3x3 convolution with padding 1: (N, 9 C), taps innermost.
 
     A tap off the centre misses a border row, a border column, or both, whose corner is then missed twice. Summed and
     kept in at least float32, as `means` are.
@@ -109,7 +109,7 @@ def tap_means(h: Tensor) -> Tensor:
 
 
 def kind(attention: Attention) -> Literal["scale", "shift", "both"]:
-    """What a gate integrates by; seen from what it makes of the moments of a black map."""
+    """The integration of a gate, seen from what it makes of the moments of a black map."""
     p = next(attention.parameters(), torch.empty(0))
     zeros = torch.zeros(1, attention.channels, device=p.device, dtype=p.dtype)
     with torch.no_grad():

@@ -135,7 +135,7 @@ def fold_batch_norms(graph: Deployed, names: Counter[int] | None = None) -> int:
 
 
 def is_plain(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
-    """Whether a module is a convolution of any dimension by the very weights that it holds.
+    """True if a module is a convolution of any dimension by the very weights that it holds.
 
     Not one that standardises its weights, makes them from others or fakes a quantisation.
     """
@@ -162,7 +162,7 @@ def _norm_affine(norm: nn.Module | None) -> tuple[Any, ...] | None:
 
 
 def simplify(graph: Deployed, names: Counter[int] | None = None) -> Deployed:
-    """What holds for every target: nothing idle stays, and no batch norm that a convolution can take in."""
+    """Rewrites for every target: nothing idle stays, and no batch norm that a convolution can take in."""
     drop_no_ops(graph)
     fold_batch_norms(graph, names)
     drop_no_ops(graph)  # the activation of a norm that has none

@@ -99,7 +99,7 @@ def take_apart(attention: Attention) -> Layers | None:
 
 
 def _agrees(layers: Layers, whole: fx.GraphModule, channels: int) -> bool:
-    """Whether the parts compute what the whole does, to float64's rounding."""
+    """True if the parts compute what the whole does, to float64's rounding."""
     m = torch.randn(3, channels, generator=torch.Generator().manual_seed(0), device="cpu").double()
     rest = copy.deepcopy(layers.rest).cpu().double()
     got = rest(*F.linear(m, layers.weight, layers.bias).split(layers.widths, 1))
@@ -193,7 +193,7 @@ def _same(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
 
 
 def _part(graph: fx.GraphModule, wanted: list[fx.Node], given: list[fx.Node], single: bool = False) -> fx.GraphModule:
-    """What computes some nodes of a graph from others."""
+    """The part of a graph that computes some nodes from others."""
     needed = _needed(wanted, set(given))
     part, copies = fx.Graph(), {}
     for node in given:

@@ -23,7 +23,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` wrote.
+    """Record of `export`.
 
     Attributes:
         path: the file.
@@ -182,7 +182,7 @@ def _tensors(output: Any) -> list[Tensor]:
 
 
 def _structure(output: Any, name: str) -> tuple[Any, list[str]]:
-    """How an output is built, and names of its tensors."""
+    """Structure of an output, and names of its tensors."""
     if isinstance(output, Tensor):
         return "tensor", [name or "output"]
     if output is None or isinstance(output, (bool, int, float, str)):

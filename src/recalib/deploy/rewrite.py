@@ -60,7 +60,7 @@ def _gate_of(site: Site, target: Target, gate_first: bool) -> tuple[nn.Module, b
 
 
 def _keeps_blocked(site: Site, target: Target) -> bool:
-    """Whether the map is to stay in the blocked layout: only where a ReLU follows is there a fusion to keep."""
+    """True if the map is to stay in the blocked layout: only where a ReLU follows is there a fusion to keep."""
     return target == "onnxruntime" and site.relu is not None
 
 
@@ -147,7 +147,7 @@ def work_in_place(graph: Deployed) -> None:
 
 
 def _owns_its_output(graph: Deployed, node: fx.Node) -> bool:
-    """Whether a node makes a fresh tensor that is no view of another."""
+    """True if a node makes a fresh tensor that is no view of another."""
     module = module_of(graph, node)
     if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
         return not is_observed(module)

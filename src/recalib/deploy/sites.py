@@ -86,26 +86,26 @@ def _only_user(node: fx.Node, wanted: Callable[[fx.Node], bool]) -> fx.Node | No
 
 
 def _adds_two_maps(node: fx.Node, sizes: dict[fx.Node, torch.Size]) -> bool:
-    """Whether a node adds maps of one shape, as a shortcut is."""
+    """True if a node adds maps of one shape, as a shortcut is."""
     return is_add(node) and len({sizes.get(operand) for operand in node.all_input_nodes}) == 1
 
 
 def is_add(node: fx.Node) -> bool:
-    """Whether a node is the plain sum of two others."""
+    """True if a node is the plain sum of two others."""
     adds = {operator.add, operator.iadd, torch.add}
     called = node.target in adds if node.op == "call_function" else node.target in ("add", "add_")
     return called and len(node.all_input_nodes) == 2 and node.op != "call_module" and "alpha" not in node.kwargs
 
 
 def is_relu(graph: Deployed, node: fx.Node) -> bool:
-    """Whether a node is a ReLU, as a module, function or method."""
+    """True if a node is a ReLU, as a module, function or method."""
     if isinstance(module_of(graph, node), nn.ReLU):
         return True
     return node.target in {torch.relu, torch.relu_, F.relu, "relu", "relu_"}
 
 
 def _is_linear_in_means(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
-    """Whether the means of a convolution's output follow from means of its input."""
+    """True if the means of a convolution's output follow from means of its input."""
     if (
         not isinstance(conv, nn.Conv2d)
         or not is_plain(conv)

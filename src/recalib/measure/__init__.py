@@ -1,1 +1,1 @@
-"""How long networks take: what is timed together, one run of it, and the file of its cells."""
+"""Latencies of networks: what is timed together, one run of it, and the file of its cells."""

@@ -1,4 +1,4 @@
-"""What answers are worth: how far a reduced precision is from float32, and the accuracy of what is timed."""
+"""Quality of answers: the distance of a reduced precision to float32, and the accuracy of what is timed."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -131,7 +131,7 @@ def _found(folder: Path, most: int) -> tuple[Folder | Shards, str]:
 
 
 def agreement(session: Session, samples: Samples, expected: Tensor, N: int) -> dict[str, Any]:
-    """How far a session's outputs are from float32's.
+    """Distance of a session's outputs to float32's.
 
     Args:
         session: one that takes N images.
@@ -231,7 +231,7 @@ class Judge:
 
 
 def notes(cells: Sequence[Cell]) -> list[str]:
-    """What was found, in a line a runtime and precision, with what it was found on."""
+    """Findings, in a line a runtime and precision, with what they were found on."""
     groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
     for cell in cells:
         if cell.agreement is not None:

@@ -134,12 +134,12 @@ class Cell:
 
     @property
     def key(self) -> Key:
-        """What makes two cells measurements of the same thing."""
+        """The key that two measurements of the same thing share."""
         return tuple(getattr(self, name) for name in _IDENTITY)
 
     @property
     def figure_ms(self) -> float:
-        """What of its samples is compared: the median, or by the paper's protocol the minimum.
+        """The statistic of its samples that is compared: the median, or by the paper's protocol the minimum.
 
         Raises:
             ValueError: for a cell without a latency.

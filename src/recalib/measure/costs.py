@@ -1,4 +1,4 @@
-"""What networks and detectors cost on paper, by name: plain, and with each module."""
+"""Costs of networks and detectors on paper, by name: plain, and with each module."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""How long a group will take, roughly, so that nobody starts by mistake what takes a night."""
+"""Rough time of a group, so that nobody starts by mistake what takes a night."""
 
 import functools
 import time
@@ -48,7 +48,7 @@ def seconds_of(group: Group, how: How, macs: int, *, ready_s: float | None = Non
 
 @functools.cache
 def _macs_a_second(threads: int) -> float:
-    """What this machine does in a middle layer of a ResNet, and half of it, since other layers do worse.
+    """Speed of this machine in a middle layer of a ResNet, and half of it, since other layers do worse.
 
     One thread is timed, at its best of many calls: two that wait for each other on a busy machine take forty times as
     long, which is not what a grid on a quiet one will see.

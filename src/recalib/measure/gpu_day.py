@@ -167,7 +167,7 @@ def _end(process: Any) -> None:
 
 
 def _stage(stage: Stage, out: Path) -> None:
-    """What the process of a stage does: its own group, its output in the log, a failure in the records."""
+    """Work of the process of a stage: its own group, its output in the log, a failure in the records."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this group itself
     log = os.open(out / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

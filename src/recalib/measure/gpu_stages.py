@@ -1,4 +1,4 @@
-"""What `recalib bench --gpu-day` measures, stage by stage, and what was predicted of it without a GPU.
+"""Stages of `recalib bench --gpu-day`, and what was predicted of them without a GPU.
 
 Needs torch, triton, torchvision, timm and numpy. Every stage also runs on a CPU in tiny sizes, which rehearses it.
 """
@@ -41,7 +41,7 @@ LIMITS = {torch.float64: 1e-6, torch.float32: 5e-5, torch.float16: 5e-3, torch.b
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large everything is.
+    """Sizes of everything.
 
     Attributes:
         model: of T1 to T3.
@@ -109,7 +109,7 @@ def _quiet(work: Callable[[Records, Sizes], None], sizes: Sizes, records: Record
 
 
 def summary(records: Sequence[Mapping[str, Any]]) -> str:
-    """What was measured beside what was predicted, a line a record that has a prediction; then how the stages ended."""
+    """Measurement beside prediction, a line a record that has one; then how the stages ended."""
     lines = [f"{'what':44} {'measured, %':>22}  {'limit':>6}  predicted"]
     for record in records:
         predicted, limit = PREDICTED.get(str(record.get("kind")), (None, None))
@@ -127,7 +127,7 @@ def summary(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def machine(records: Records, sizes: Sizes) -> None:
-    """What the device is and gives, and what calls cost its host."""
+    """The device, its speed, and the cost of calls on its host."""
     settings = _settings()
     records.write("device", **describe(settings))
     device = settings.device

@@ -1,4 +1,4 @@
-"""Which machines cells were measured on, by names that people can tell apart."""
+"""Machines that cells were measured on, by names that people can tell apart."""
 
 from collections import Counter
 from collections.abc import Mapping

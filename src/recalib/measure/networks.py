@@ -66,7 +66,7 @@ class Network:
         return self._network
 
     def reference(self, images: Tensor) -> Tensor:
-        """What the network makes of images in float64, computed once: every runtime must come to the same.
+        """Outputs of the network in float64, computed once: every runtime must come to the same.
 
         Raises:
             Unsupported: if that is not one tensor of finite numbers.
@@ -76,14 +76,14 @@ class Network:
         return self._reference
 
     def logits(self, samples: Samples) -> Tensor:
-        """What the network gives for sample images in float32, computed once; a network sees one size only."""
+        """Outputs of the network for sample images in float32, computed once; a network sees one size only."""
         if self._logits is None:
             with torch.inference_mode():
                 self._logits = torch.cat([self.made()(images) for images in samples.images.split(8)])
         return self._logits
 
     def right(self, judge: Judge) -> Tensor:
-        """Which images it classifies rightly in float32, computed once."""
+        """Images that it classifies rightly in float32, computed once."""
         if self._right is None:
             self._right = judge.right(self.made())
         return self._right
@@ -195,7 +195,7 @@ def network(backbones: Mapping[str, nn.Module], model: str, module: str) -> Netw
 
 
 def architecture(model: str) -> str:
-    """What a model is without its library and its weights: `resnet50` of `timm:resnet50.a1_in1k`."""
+    """Name of a model without its library and its weights: `resnet50` of `timm:resnet50.a1_in1k`."""
     return model.rpartition(":")[2].partition(".")[0]
 
 
@@ -264,7 +264,7 @@ class NetworkGroup(Group):
         return find_runtime(self.cells[0].runtime)
 
     def missing(self) -> str | None:
-        """What the runtime lacks on this machine."""
+        """Lacks of the runtime on this machine."""
         return self.runtime.missing()
 
     def preparing(self, how: How) -> Prepare:

@@ -21,7 +21,7 @@ Announce = Callable[[int, int, float], None]  # groups, cells, and seconds that 
 
 @dataclass
 class Measured:
-    """What was measured.
+    """Results of a run.
 
     Attributes:
         machine: what it was measured on.
@@ -130,7 +130,7 @@ def _turns(schedule: Schedule, known: Mapping[Key, Cell]) -> list[tuple[Group, i
 
 
 def _step(progress: Progress, turn: int, processes: int, result: Measured) -> Progress:
-    """What tells of every step which process it is of, and notes an interrupt."""
+    """Reporter of every step with its process, which notes an interrupt, too."""
 
     def step(what: str, done: int, of: int) -> None:
         try:
@@ -155,7 +155,7 @@ def _taken(
 
 
 def _known(group: Group, known: Mapping[Key, Cell]) -> list[Cell]:
-    """What is known of a group's cells; nothing unless all of them are known, complete, and could be measured here."""
+    """Known cells of a group; nothing unless all of them are known, complete, and could be measured here."""
     found = [known[cell.key] for cell in group.cells if cell.key in known and known[cell.key].complete]
     whole = len(found) == len(group.cells)
     mended = all(cell.status == "unsupported" for cell in found) and group.missing() is None
@@ -163,13 +163,13 @@ def _known(group: Group, known: Mapping[Key, Cell]) -> list[Cell]:
 
 
 def _turns_taken(group: Group, known: Mapping[Key, Cell], schedule: Schedule) -> int:
-    """How many processes have measured a group; as many as there are to be where none of its cells can be measured."""
+    """Number of processes that measured a group; as many as there are to be where none of its cells can be measured."""
     cells = _known(group, known)
     none = schedule.processes if cells else 0
     return min((len(cell.processes) for cell in cells if cell.status == "ok"), default=none)
 
 
 def _of_other_code(schedule: Schedule, known: Mapping[Key, Cell]) -> int:
-    """How many of the known cells would be of the schedule, had this version of the code measured them."""
+    """Number of known cells that would be of the schedule, had this version of the code measured them."""
     asked = {replace(cell, code="").key for group in schedule.groups for cell in group.cells}
     return sum(cell.code != code_digest() and replace(cell, code="").key in asked for cell in known.values())

@@ -1,4 +1,4 @@
-"""What is timed together, and how often: the schedules of `recalib compare` and `recalib latency`.
+"""Schedules of `recalib compare` and `recalib latency`: what is timed together, and how often.
 
 `recalib bench` and detectors have theirs in `targets` and `detectors`; all go through `recalib.measure.run.run`.
 """
@@ -29,7 +29,7 @@ WITHIN = 1.0  # points: below, two measurements of the same thing an hour apart 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What is measured.
+    """Cells and settings to measure.
 
     Attributes:
         groups: each is timed in turn, in a process of its own; those that are quick to measure come first.

@@ -34,7 +34,7 @@ LONGEST_WITHIN_S = 10 * timer.BUDGET_S  # and the longest they do, where no time
 
 @dataclass(frozen=True)
 class How:
-    """How everything of a schedule is measured.
+    """Conditions of measurement of a whole schedule.
 
     Attributes:
         protocol: ``"clean"`` or ``"paper"``.
@@ -57,14 +57,14 @@ class How:
     images: int = 1000
 
     def settings(self, precision: str) -> Settings:
-        """How cells of a precision run."""
+        """Settings in which cells of a precision run."""
         threads = self.threads or torch.get_num_threads()
         return Settings(precision, threads, best_device(), find_protocol(self.protocol))
 
 
 @dataclass
 class Group(ABC):
-    """What is timed together, in turn: networks of a model at one setting.
+    """Cells timed together, in turn: networks of a model at one setting.
 
     Attributes:
         cells: what is known of them before.
@@ -74,16 +74,16 @@ class Group(ABC):
 
     @property
     def what(self) -> str:
-        """What is being measured, for a progress bar."""
+        """Title for a progress bar."""
         return f"{self.cells[0].model} in {self.cells[0].runtime}"
 
     def missing(self) -> str | None:
-        """Why none of it can be measured on this machine, with what mends it; None if it can."""
+        """Reason why none of it can be measured on this machine, with what mends it; None if it can."""
         return None
 
     @abstractmethod
     def preparing(self, how: How) -> Prepare:
-        """What prepares its cells.
+        """The function that prepares its cells.
 
         Raises:
             RecalibError: where nothing of it can be prepared.
@@ -91,7 +91,7 @@ class Group(ABC):
 
     @abstractmethod
     def seconds(self, how: How) -> float:
-        """How long a process will take, roughly, so that nobody starts by mistake what takes a night."""
+        """Rough time of a process, so that nobody starts by mistake what takes a night."""
 
     def part(self, cells: Sequence[Cell]) -> "Group":
         """Some of its cells as a group of their own."""

@@ -1,4 +1,4 @@
-"""What samples say: their median and minimum, how sure the ratio of two latencies is, and whether they differ.
+"""Statistics of samples: median and minimum, the interval of a ratio of two latencies, and whether they differ.
 
 Cells carry it as ``overhead["distinguishable"]: bool``, corrected within (model, runtime, size, batch, precision): what
 a page shows grey is where it is False.
@@ -80,7 +80,7 @@ def ratio_of(latency: Latency, baseline: Latency, statistic: Statistic = np.medi
 def distinguishable(
     pairs: Sequence[tuple[Latency, Latency]], statistic: Statistic = np.median
 ) -> list[tuple[float, bool]]:
-    """Which networks take another time than their baseline, corrected for the number of them that are tested.
+    """Networks that take another time than their baseline, corrected for the number of them that are tested.
 
     Of one process: for medians Wilcoxon's signed-rank test of the logarithms' differences, round by round, which
     assumes no distribution and lets what disturbs a whole round cancel; with five rounds nothing can be told apart

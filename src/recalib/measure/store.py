@@ -159,7 +159,7 @@ def _entries(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _whole(content: bytes) -> dict[str, Any] | None:
-    """What ``--json`` wrote, or None for a file of lines."""
+    """Content that ``--json`` wrote, or None for a file of lines."""
     try:
         value = json.loads(content)
     except ValueError:

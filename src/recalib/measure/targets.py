@@ -1,4 +1,4 @@
-"""What the project promises of whole networks: the settings, and how much attention may cost there.
+"""Targets of the project for whole networks: the settings, and how much attention may cost there.
 
 Overheads are those of one interleaved run over the plain network in its fastest form: ``fuse_``d and compiled in
 training, deployed in inference, and in eager mode on a GPU with its tails in one pass each where that is faster.
@@ -139,7 +139,7 @@ def _fits(setting: Setting, models: Sequence[str], runtimes: Sequence[str], batc
 
 
 def not_here(target: Target, device: torch.device) -> str | None:
-    """Why a target cannot be measured on this device, or None."""
+    """Reason why a target cannot be measured on this device, or None."""
     if target.device == device.type:
         return None
     return "needs an NVIDIA GPU" if target.device == "cuda" else "is about CPUs; hide the GPU to measure it here"

@@ -92,7 +92,7 @@ class TrainingGroup(Group):
 
     @property
     def what(self) -> str:
-        """What is being measured, for a progress bar."""
+        """Title for a progress bar."""
         return f"{self.cells[0].model}: {TRAINING} steps"
 
     def preparing(self, how: How) -> Prepare:

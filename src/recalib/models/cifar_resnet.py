@@ -70,7 +70,7 @@ def _blocks_per_stage(depth: int, kind: type[Block]) -> int:
 
 
 class CifarResNet(nn.Module):
-    """What `cifar_resnet` makes: a 3x3 stem, three stages, the mean over the map, and one linear layer."""
+    """Network of `cifar_resnet`: a 3x3 stem, three stages, the mean over the map, and one linear layer."""
 
     def __init__(self, kind: type[Block], blocks: int, shortcut: str, num_classes: int) -> None:
         super().__init__()

@@ -65,7 +65,7 @@ def create_model(name: str, *, num_classes: int | None = None, pretrained: bool 
 
 
 def is_known(name: str) -> bool:
-    """Whether a name is one for `create_known`, existing or not; others run a user's own code, or are fetched."""
+    """True if a name is one for `create_known`, existing or not; others run a user's own code, or are fetched."""
     library, colon, _ = name.removeprefix("timm:").partition(":")
     return not name.endswith(YAML) and (not colon or library in ("torchvision", "smp"))
 
@@ -164,7 +164,7 @@ def known_weights(name: str) -> str:
 
 
 def import_named(path: str, kind: str) -> Any:
-    """What ``package.module:name`` stands for, looked for in the working directory, too.
+    """The object of ``package.module:name``, looked for in the working directory, too.
 
     Only for what a user typed: a file must never decide what is imported.
 

@@ -27,7 +27,7 @@ Statistic = Literal[
 
 
 class Statistics(NamedTuple):
-    """What one read of a map x (N, C, H, W) gives, in at least float32; None where it was not asked for.
+    """Statistics from one read of a map x (N, C, H, W), in at least float32; None where not asked for.
 
     Attributes:
         size: (H, W).
@@ -71,7 +71,7 @@ class Own(NamedTuple):
 
 
 class Gates(NamedTuple):
-    """What a step does to a map.
+    """Effect of a step on a map.
 
     Attributes:
         factors: each of shape (N, C, 1, 1), (N, C, H, 1), (N, C, 1, W) or (N, 1, H, W).
@@ -140,7 +140,7 @@ def composed(x: Tensor, steps: Sequence[Step], blend: tuple[Tensor, Tensor] | No
 
 
 def _pays(x: Tensor) -> bool:
-    """Whether few passes are faster than operator after operator: in eager training, for all but small maps.
+    """True if few passes are faster than operator after operator: in eager training, for all but small maps.
 
     Measured on a busy CPU, see ``docs/mechanisms.md``: SimAM gains, the others lose nothing that can be told. On a GPU
     nobody has measured; the size is that from which a tail's operators pay there. Graphs hold plain operators.
@@ -176,7 +176,7 @@ class _Inner(NamedTuple):
 
 
 class _Plan:
-    """What `Passes` runs: the steps forward, and their graphs backward."""
+    """The steps that `Passes` runs forward, and their graphs backward."""
 
     def __init__(self, steps: Sequence[Step], blend: tuple[Tensor, Tensor] | None) -> None:
         self.steps = steps

@@ -71,7 +71,7 @@ class Law(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What `observe` gave a step, and the gradients of it."""
+    """Statistics that `observe` gave a step, and their gradients."""
 
     scale: Tensor | None
     found: dict[str, Tensor | Maximum]

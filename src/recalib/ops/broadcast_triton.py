@@ -22,7 +22,7 @@ _LINES = ("row", "column")
 
 
 def serves(x: Tensor, law: Law | None) -> bool:
-    """Whether there are kernels for a map, and for these gates: one factor of a kind at most."""
+    """True if there are kernels for a map, and for these gates: one factor of a kind at most."""
     fits = x.dtype in (torch.float32, torch.bfloat16, torch.float16) and x.shape[3] <= _LONGEST
     fits = fits and x.shape[1:].numel() < 2**31 and x.numel() > 0 and _is_dense(x)
     kinds = [] if law is None else [_kind(factor, x) for factor in law.factors]
@@ -189,7 +189,7 @@ def differentiate(dy: Tensor, x: Tensor, law: Law, reads: Sequence[Read]) -> Ten
 
 
 class _Box:
-    """How a map is cut into tiles of channels, rows and columns.
+    """Tiles of channels, rows and columns of a map.
 
     Args:
         x: the map.
@@ -234,7 +234,7 @@ class _Box:
 
 
 def _kind(factor: Tensor, x: Tensor) -> str:
-    """What a factor is broadcast from; where two would do, either is right."""
+    """The axes that a factor is broadcast from; where two would do, either is right."""
     N, C, H, W = x.shape
     shapes = {"channel": (N, C, 1, 1), "pixel": (N, 1, H, W), "row": (N, C, H, 1), "column": (N, C, 1, W)}
     return next((kind for kind, shape in shapes.items() if factor.shape == shape), "other")

@@ -1,4 +1,4 @@
-"""Whether a call is computed or recorded, and whether someone watches it."""
+"""State of a call: computed or recorded, and watched or not."""
 
 from typing import Any
 
@@ -11,32 +11,32 @@ _transforms = torch._C._functorch.peek_interpreter_stack
 
 
 def is_symbolic(x: object) -> bool:
-    """Whether x is a symbol of `torch.fx.symbolic_trace`, which has neither shape nor type."""
+    """True if x is a symbol of `torch.fx.symbolic_trace`, which has neither shape nor type."""
     return isinstance(x, fx.Proxy)
 
 
 def is_captured(x: object) -> bool:
-    """Whether what happens to x becomes a graph: symbolic trace, compile, export, JIT trace, ONNX."""
+    """True if what happens to x becomes a graph: symbolic trace, compile, export, JIT trace, ONNX."""
     return is_symbolic(x) or is_recorded()
 
 
 def is_recorded() -> bool:
-    """Whether what happens now becomes a graph: compile, export, JIT trace, ONNX."""
+    """True if what happens now becomes a graph: compile, export, JIT trace, ONNX."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def is_transformed() -> bool:
-    """Whether a dispatch mode, a function transform (vmap, grad) or forward-mode autograd is to see every operator."""
+    """True if a dispatch mode, a function transform (vmap, grad) or forward-mode autograd is to see every operator."""
     return _modes() > 0 or _transforms() is not None or forward_ad._current_level >= 0
 
 
 def may_overwrite() -> bool:
-    """Whether maps that nobody else holds may be overwritten: no gradient wants them, and no graph has to show them."""
+    """True if maps that nobody else holds may be overwritten: no gradient wants them, and no graph has to show them."""
     return not (torch.is_grad_enabled() or is_recorded())
 
 
 def is_observed(module: nn.Module) -> bool:
-    """Whether someone hooked into the module's calls, so that it must be called."""
+    """True if someone hooked into the module's calls, so that it must be called."""
     m: Any = module
     hooks = m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
     return bool(hooks) or nn.modules.module._has_any_global_hook()

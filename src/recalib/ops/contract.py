@@ -1,4 +1,4 @@
-"""What passes between the three parts of a channel attention module: moments -> gate -> affine."""
+"""Data between the three parts of a channel attention module: moments -> gate -> affine."""
 
 from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
@@ -23,7 +23,7 @@ class Moments(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """What a gate does to a map, the paper's *integration*: ``y = scale * x + shift`` per image and channel.
+    """Effect of a gate on a map, the paper's *integration*: ``y = scale * x + shift`` per image and channel.
 
     Attributes:
         scale: shape (N, C), or None for 1.

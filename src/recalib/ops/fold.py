@@ -1,4 +1,4 @@
-"""What stands between the passes and the gate, (N, C)-sized, as operators: four kernels where autograd takes forty.
+"""Operators between the passes and the gate, (N, C)-sized: four kernels where autograd takes forty.
 
     normalize    moments of x, the norm's parameters  ->  norm(x) = scale * (x - centre) + shift, and its moments
     combine      that, and the gate's scale and shift ->  gate(norm(x)) = scale' * (x - centre) + shift'

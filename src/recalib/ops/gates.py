@@ -27,7 +27,7 @@ class Kernel(NamedTuple):
 
 
 def kernel_of(gate: Any, size: int) -> Kernel | None:
-    """What a gate says of its kernel, for maps of size H*W; None where its own operators have to compute it.
+    """Description of a gate's kernel, for maps of size H*W; None where its own operators have to compute it.
 
     A subclass that defines another `gate` is another gate: only what its very class says of a kernel counts.
     """

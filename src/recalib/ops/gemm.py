@@ -55,7 +55,7 @@ def recalibrated_conv(
 
 
 def _has_kernel(h: Tensor, weight: Tensor, residual: Tensor | None) -> bool:
-    """Whether maps are rows of channels in one precision that has matrix units, with 32 bit offsets in an image."""
+    """True if maps are rows of channels in one precision that has matrix units, with 32 bit offsets in an image."""
     maps = [h] if residual is None else [h, residual]
     return (
         passes.has_kernels(h)

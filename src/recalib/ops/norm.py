@@ -1,4 +1,4 @@
-"""What a batch norm is once the moments of every image are known: a scale, a centre and a shift per channel."""
+"""Affine form of a batch norm once the moments of every image are known: scale, centre and shift per channel."""
 
 from typing import Any, NamedTuple, TypeGuard
 
@@ -22,7 +22,7 @@ class Normalized(NamedTuple):
 
 
 class Bias(nn.Module):
-    """What is left of a norm that was folded into the convolution before it: ``x + bias``, (C,) on maps (N, C, H, W).
+    """The rest of a norm that was folded into the convolution before it: ``x + bias``, (C,) on maps (N, C, H, W).
 
     Args:
         bias: the convolution's; taken out of it, it is added by the tail's last pass and needs none of its own.
@@ -38,7 +38,7 @@ class Bias(nn.Module):
 
 
 def is_affine(norm: nn.Module) -> bool:
-    """Whether a norm is, given its statistics, an affine map per channel that this file can state.
+    """True if a norm is, given its statistics, an affine map per channel that this file can state.
 
     `Bias`, BatchNorm1d to 3d and SyncBatchNorm, also as subclasses that leave the forward alone, torchvision's
     FrozenBatchNorm2d, and timm's BatchNormAct2d where neither an activation nor a DropBlock follows the norm.
@@ -60,12 +60,12 @@ def _is_nothing(module: object) -> bool:
 
 
 def uses_batch_statistics(norm: nn.Module | None) -> bool:
-    """Whether a norm computes its statistics from the batch, as opposed to having them."""
+    """True if a norm computes its statistics from the batch, as opposed to having them."""
     return isinstance(norm, _BatchNorm) and (norm.training or norm.running_mean is None)
 
 
 def is_synchronized(norm: nn.Module | None) -> TypeGuard[nn.SyncBatchNorm]:
-    """Whether a norm's batch is spread over several processes."""
+    """True if a norm's batch is spread over several processes."""
     return (
         isinstance(norm, nn.SyncBatchNorm)
         and norm.training
@@ -76,7 +76,7 @@ def is_synchronized(norm: nn.Module | None) -> TypeGuard[nn.SyncBatchNorm]:
 
 
 def normalized(norm: nn.Module, stats: Tensor, size: int, order: int) -> Normalized:
-    """What a norm does to this batch; running statistics are updated as the norm itself does.
+    """Effect of a norm on this batch; running statistics are updated as the norm itself does.
 
     Args:
         norm: for which `is_affine` holds.

@@ -31,7 +31,7 @@ HAS_TRITON = find_spec("triton") is not None
 
 
 class Link(NamedTuple):
-    """What stands for a map in the autograd graph between `moments` and `integrate`; holds no data."""
+    """Stand-in for a map in the autograd graph between `moments` and `integrate`; holds no data."""
 
     through: Tensor  # shape of x; its gradient is dm
     scale: Tensor  # (N, C); its "gradient" is the scale itself
@@ -97,7 +97,7 @@ def _integrate(
 def _mask_and_reduce(
     dy: Tensor, y: Tensor | None, x: Tensor | None, centre: Tensor | None, sums: bool
 ) -> tuple[Tensor, Tensor]:
-    """What `integrate` sends back: dm (empty without y: dm is dy); where asked for, S0; with x, S0 and S1."""
+    """Gradients that `integrate` sends back: dm (empty without y: dm is dy); where asked for, S0; with x, S0 and S1."""
     return backend_of(dy).mask_and_reduce(dy, y, x, centre, sums)
 
 
@@ -107,7 +107,7 @@ def _differentiate(dm: Tensor, scale: Tensor, x: Tensor | None, stats: Tensor, d
 
 
 def has_kernels(t: Tensor) -> bool:
-    """Whether there are Triton kernels where t lies, and for its type.
+    """True if there are Triton kernels where t lies, and for its type.
 
     Double precision, which is for checks, has plain operators: kernels take an eps as a float32, 3e-8 off where a
     variance vanishes, and `recalib.deploy` allows 1e-9 when it asks in float64 whether two networks are the same.

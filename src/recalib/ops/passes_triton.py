@@ -78,7 +78,7 @@ def differentiate(dm: Tensor, scale: Tensor, x: Tensor | None, stats: Tensor, d_
 
 
 class Tile:
-    """How a map is cut, from its shape, layout and device alone; other maps of the same tail are cut alike.
+    """Cut of a map, from its shape, layout and device alone; other maps of the same tail are cut alike.
 
     A tile gives each of 128 threads four accesses of 16 bytes, or eight single values where rows are not aligned. It
     has up to 64 channels for channels_last (128 bytes of bfloat16), as many positions as it can otherwise, and the

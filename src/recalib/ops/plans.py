@@ -48,7 +48,7 @@ class Plan:
         self.complete = {id(t) for t in tensors} == {id(t) for _, _, t in self._places}
 
     def holds(self) -> bool:
-        """Whether everything is as it was."""
+        """True if everything is as it was."""
         for registry, name, tensor in self._places:
             if registry.get(name) is not tensor:
                 return False
@@ -108,7 +108,7 @@ def first(
 
 
 def _key(x: Tensor, residual: Tensor | None, relu: bool) -> tuple[Any, ...]:
-    """What decides which variant of a kernel runs, and on which grid."""
+    """Key of the variant of a kernel that runs, and of its grid."""
     if residual is None:
         return x.shape, x.stride(), x.dtype, x.data_ptr() % 16, x.get_device(), relu
     return (
@@ -127,7 +127,7 @@ def _key(x: Tensor, residual: Tensor | None, relu: bool) -> tuple[Any, ...]:
 
 
 def _wants_values_only(x: Tensor, residual: Tensor | None) -> bool:
-    """Whether a call is about plain tensors, and neither transformed nor watched."""
+    """True if a call is about plain tensors, and neither transformed nor watched."""
     return type(x) is Tensor and (residual is None or type(residual) is Tensor) and not is_transformed()
 
 

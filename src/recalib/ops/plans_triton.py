@@ -1,4 +1,4 @@
-"""What a tail launches at inference, in Triton's kernels; `recalib.ops.plans` remembers it.
+"""Launches of a tail at inference, in Triton's kernels; `recalib.ops.plans` remembers them.
 
 small maps, a gate that looks at no other channel     whole
 otherwise                                             moments -> [hidden ->] tail
@@ -92,7 +92,7 @@ def plan(x: Tensor, norm: nn.Module | None, gate: Any, residual: Tensor | None, 
 
 
 def _is_laid_out(x: Tensor, residual: Tensor | None) -> bool:
-    """Whether both maps are dense in one of the two layouts, and their offsets fit the kernels' integers."""
+    """True if both maps are dense in one of the two layouts, and their offsets fit the kernels' integers."""
     layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
     in_range = x.shape[0] * x.shape[1] < 2**30 and x.shape[1:].numel() < 2**31
     return in_range and all(
@@ -158,7 +158,7 @@ class _Step:
 
 
 def _address(value: Any) -> Any:
-    """What a compiled kernel takes in place of a tensor: where it lies."""
+    """Address that a compiled kernel takes in place of a tensor."""
     if isinstance(value, tuple):
         return tuple(map(_address, value))
     return value.data_ptr() if isinstance(value, Tensor) else value

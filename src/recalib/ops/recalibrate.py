@@ -144,7 +144,7 @@ def _refuse_other_devices(x: Tensor, *modules: object) -> None:
 
 
 def _fuses(x: Tensor, norm: nn.Module | None, attention: nn.Module | None, residual: Tensor | None) -> bool:
-    """Whether the tail is moments -> (N, C) -> affine, and no one asks to see what is between."""
+    """True if the tail is moments -> (N, C) -> affine, and no one asks to see what is between."""
     return (
         (x.numel() > 0 or is_synchronized(norm))  # others wait for this process, even without images
         and (norm is not None or attention is not None)
@@ -155,7 +155,7 @@ def _fuses(x: Tensor, norm: nn.Module | None, attention: nn.Module | None, resid
 
 
 def _pays(x: Tensor, attention: object) -> bool:
-    """Whether two passes are faster than module after module.
+    """True if two passes are faster than module after module.
 
     * A graph that is captured for inference holds plain modules: runtimes and compilers fold the norm into the
       convolution before it and fuse the rest, which they could not do around an operator they do not know.

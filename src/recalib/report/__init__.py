@@ -1,4 +1,4 @@
-"""What people read of a run: the table on the terminal and the one HTML page."""
+"""Tables on the terminal and the one HTML page of a run."""
 
 from recalib.report.evaluated import accuracy_table
 from recalib.report.page import write_page

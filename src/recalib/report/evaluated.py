@@ -50,7 +50,7 @@ class Line(NamedTuple):
 
 
 def headings(cells: Sequence[Cell]) -> list[str]:
-    """What names a file."""
+    """Columns that name a file."""
     return ["network", "runtime", "precision", *_others(cells), "module", "form"]
 
 
@@ -100,6 +100,6 @@ def accuracy_table(cells: Sequence[Cell]) -> Table | None:
 
 
 def _others(cells: Sequence[Cell]) -> list[str]:
-    """What else of the setting differs from file to file."""
+    """The rest of the setting that differs from file to file."""
     judged = [cell for cell in cells if cell.accuracy]
     return [name for name in SETTING if name != "precision" and name in varying(judged)]

@@ -1,4 +1,4 @@
-"""How a module looks wherever it is drawn: one colour and one shape, the same in every chart and table."""
+"""Looks of modules: one colour and one shape each, the same in every chart and table."""
 
 from dataclasses import dataclass
 from itertools import chain, product

@@ -236,7 +236,7 @@ def _contents(tradeoffs: Any, figures: Sequence[Mapping[str, Any]], files: Any, 
 
 
 def _filters(facets: Sequence[Mapping[str, str]], preferred: Mapping[str, str]) -> list[Filter]:
-    """What differs among facets, and the value that is chosen at first; an empty one stands for all."""
+    """Differences among facets, with the value that is chosen at first; an empty one stands for all."""
     found: dict[str, dict[str, None]] = {}
     for one in facets:
         for name, value in one.items():
@@ -351,7 +351,7 @@ def _problems(cells: Sequence[Cell], vary: Sequence[str]) -> tuple[list[tuple[st
 
 
 def _processes(cells: Sequence[Cell]) -> str:
-    """How many processes measured the cells, which decides what their intervals hold."""
+    """Number of processes that measured the cells, which decides what their intervals hold."""
     counts = Counter(len(cell.processes) for cell in cells if cell.latency_ms)
     if len(counts) == 1:
         return f"Every cell was measured by {_of(*counts)}."

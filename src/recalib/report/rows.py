@@ -62,7 +62,7 @@ def place_of(module: str) -> int:
 
 
 def setting_of(cell: Cell) -> dict[str, str]:
-    """How and where a cell was measured, as people read and choose it."""
+    """Setting and place of a measurement, as people read and choose it."""
     values = cell.precision, size_text(cell), str(cell.batch), cell.protocol, cell.machine, _code(cell)
     return dict(zip(SETTING, values, strict=True))
 
@@ -84,7 +84,7 @@ def facets_text(facets: Mapping[str, str]) -> str:
 
 
 def varying(cells: Sequence[Cell]) -> list[str]:
-    """Which parts of the setting have several values."""
+    """Parts of the setting that have several values."""
     settings = [setting_of(cell) for cell in cells]
     return [name for name in SETTING if len({setting[name] for setting in settings}) > 1]
 
@@ -105,22 +105,22 @@ def setting_text(cell: Cell) -> str:
 
 
 def is_distinguishable(cell: Cell) -> bool:
-    """Whether an overhead differs from none: as the cell says, or where its interval does not hold 1."""
+    """True if an overhead differs from none: as the cell says, or where its interval does not hold 1."""
     return cell.overhead is not None and bool(cell.overhead.distinguishable)
 
 
 def is_like_plain(cell: Cell | None) -> bool:
-    """Whether a cell was measured against another one and cannot be told from it."""
+    """True if a cell was measured against another one and cannot be told from it."""
     return cell is not None and bool(cell.overhead) and not is_reference(cell) and not is_distinguishable(cell)
 
 
 def module_title(module: str) -> str:
-    """What a module is called where people read it."""
+    """Name of a module where people read it."""
     return "plain" if module == BASELINE else module
 
 
 def status_text(cell: Cell | None) -> str:
-    """Why a cell has no time, in a word or three; nothing where it has one."""
+    """Reason why a cell has no time, in a word or three; nothing where it has one."""
     return "" if cell is None or cell.status == "ok" else cell.status.replace("oom", "out of memory")
 
 
@@ -140,7 +140,7 @@ def overhead_cell(cell: Cell | None) -> str:
 
 
 def is_reference(cell: Cell) -> bool:
-    """Whether this is the plain network in its fastest form, to which overheads refer."""
+    """True if this is the plain network in its fastest form, to which overheads refer."""
     over = cell.overhead
     return cell.module == BASELINE and over is not None and over.low == over.high == 1.0
 

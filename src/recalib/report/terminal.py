@@ -76,7 +76,7 @@ def _add_group(table: Table, group: Sequence[Row], vary: Sequence[str], full: bo
 
 
 def _settings(row: Row, vary: Sequence[str]) -> list[str]:
-    """What of a row's setting differs from row to row, in a line."""
+    """The part of a row's setting that differs from row to row, in a line."""
     return [facets_text({name: row.setting[name] for name in vary})] if vary else []
 
 

@@ -1,4 +1,4 @@
-"""What the paper's Fig. 4 shows, for this machine: published accuracy against measured time."""
+"""The paper's Fig. 4 for this machine: published accuracy against measured time."""
 
 from collections.abc import Sequence
 

@@ -72,7 +72,7 @@ def typed(kind: type[T], settings: Mapping[str, Any], source: Path) -> T:
 
 
 def _own(kind: type, value: Any) -> Any:
-    """What msgspec has no type for: paths."""
+    """Values that msgspec has no type for: paths."""
     if kind is Path and isinstance(value, str):
         return Path(value)
     raise TypeError(f"expected a {kind.__name__.lower()}, got {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""What a node of a Ray cluster runs of `recalib.runs.on_ray`; it goes there by its text and imports none of ours."""
+"""The part of `recalib.runs.on_ray` that a node of a Ray cluster runs; it goes there by its text."""
 
 import ctypes
 import importlib.util

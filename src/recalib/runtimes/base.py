@@ -14,7 +14,7 @@ from recalib.runtimes.protocol import Protocol
 from recalib.runtimes.samples import Samples
 
 Target = Literal["eager", "compile", "onnxruntime", "openvino", "tensorrt"]
-"""What `recalib.deploy` has a form for."""
+"""Targets of `recalib.deploy`."""
 
 # how a network computes, and what PyTorch holds it in
 DTYPES = {
@@ -32,7 +32,7 @@ class Unsupported(RecalibError):
 
 @dataclass(frozen=True)
 class Settings:
-    """How sessions run.
+    """Settings of sessions.
 
     Attributes:
         precision: a name in `DTYPES`.
@@ -50,12 +50,12 @@ class Settings:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What PyTorch holds the network in; int8 is made of float32."""
+        """Precision of the network in PyTorch; int8 is made of float32."""
         return DTYPES[self.precision]
 
     @property
     def tf32(self) -> bool:
-        """Whether float32 convolutions and products round their operands to TF32."""
+        """True if float32 convolutions and products round their operands to TF32."""
         return self.precision == "tf32"
 
 
@@ -84,10 +84,10 @@ class Session(ABC):
 
     @abstractmethod
     def output(self) -> Tensor:
-        """What the last `run` gave, on the CPU."""
+        """Outputs of the last `run`, on the CPU."""
 
     def infer(self, images: Tensor) -> Tensor:
-        """What other images give; not to be timed, and not there where a session only times something.
+        """Outputs for other images; not to be timed, and not there where a session only times something.
 
         Args:
             images: of the example's shape, float32, on the CPU; they may stay in the example's place.
@@ -115,7 +115,7 @@ class Runtime(ABC):
         return self.name if self.name in get_args(Target) else "compile"
 
     def missing(self) -> str | None:
-        """Why this runtime cannot be used on this machine, with the command that mends it; None if it can."""
+        """Reason why this runtime cannot be used on this machine, with the command that mends it; None if it can."""
         return None
 
     def require(self) -> None:

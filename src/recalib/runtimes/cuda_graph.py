@@ -51,7 +51,7 @@ class CudaGraph(Runtime):
         return "eager"
 
     def missing(self) -> str | None:
-        """Whether there is a GPU."""
+        """True if there is a GPU."""
         return None if torch.cuda.is_available() else "cuda_graph needs an NVIDIA GPU"
 
     def load(self, network: nn.Module, example: Tensor, settings: Settings) -> Session:

@@ -36,7 +36,7 @@ class EagerSession(Session):
             self._output = self.forward(self.example)
 
     def output(self) -> Tensor:
-        """What the last `run` gave, on the CPU."""
+        """Outputs of the last `run`, on the CPU."""
         return self._output.detach().cpu()
 
     def infer(self, images: Tensor) -> Tensor:

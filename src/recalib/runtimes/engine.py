@@ -19,7 +19,7 @@ from recalib.runtimes.export import ONNX_PACKAGES
 
 
 def missing() -> str | None:
-    """Why no engine can be built or run here, with the command that mends it; None if one can."""
+    """Reason why no engine can be built or run here, with the command that mends it; None if one can."""
     if absent := not_installed(("tensorrt", *ONNX_PACKAGES), "tensorrt"):
         return absent
     return None if torch.cuda.is_available() else "tensorrt needs an NVIDIA GPU"

@@ -13,7 +13,7 @@ _made: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Any]] = WeakKeyDict
 
 
 def once(model: nn.Module, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
-    """What `make` gives, made once for a model and a key and kept for as long as the model lives."""
+    """Result of `make`, made once for a model and a key and kept for as long as the model lives."""
     known = _made.setdefault(model, {})
     if key not in known:
         known[key] = make()

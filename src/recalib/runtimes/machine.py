@@ -1,4 +1,4 @@
-"""What was measured on: nothing that names a person, a host or a path."""
+"""The machine of a measurement: nothing that names a person, a host or a path."""
 
 import os
 import platform

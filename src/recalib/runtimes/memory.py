@@ -1,4 +1,4 @@
-"""How much memory is left, so that a cell which needs more is recorded instead of killing the process."""
+"""Free memory, so that a cell which needs more is recorded instead of killing the process."""
 
 import ctypes
 import gc
@@ -18,7 +18,7 @@ def available_bytes(device: torch.device) -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says, in whichever library's words, that memory ran out."""
+    """True if an error says, in whichever library's words, that memory ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(message in str(error).lower() for message in _MESSAGES)
@@ -41,7 +41,7 @@ def _of_system() -> int | None:
 
 
 def _of_container(group: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What a control group (version 2) leaves, which /proc/meminfo does not know."""
+    """Memory that a control group (version 2) leaves, which /proc/meminfo does not know."""
     limit, used = group / "memory.max", group / "memory.current"
     if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
         return None

@@ -19,7 +19,7 @@ from recalib.runtimes.quantize import Activations, onnx_in
 
 @dataclass(frozen=True)
 class Provider:
-    """What computes in ONNX Runtime.
+    """Provider of ONNX Runtime.
 
     Attributes:
         name: ONNX Runtime's own.
@@ -34,7 +34,7 @@ class Provider:
     activations: Activations = "int8"
 
     def options(self, precision: str, network: bytes) -> dict[str, Any]:
-        """What ONNX Runtime is told to run a network in a precision."""
+        """Options of ONNX Runtime for a precision."""
         return dict(self.precisions[precision])
 
 
@@ -106,7 +106,7 @@ class OnnxSession(Session):
             self._session.run_with_iobinding(self._binding)  # returns when the device is done
 
     def output(self) -> Tensor:
-        """What the last `run` gave, on the CPU."""
+        """Outputs of the last `run`, on the CPU."""
         return torch.from_numpy(self._output if self._binding is None else self._binding.copy_outputs_to_cpu()[0])
 
     def infer(self, images: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class OnnxRuntime(Runtime):
         return "onnxruntime"
 
     def missing(self) -> str | None:
-        """Whether it, its provider and the exporter are installed, and the provider's device is there."""
+        """True if it, its provider and the exporter are installed, and the provider's device is there."""
         if absent := not_installed(("onnxruntime", *ONNX_PACKAGES), "runtimes"):
             return absent
         if self._provider.name not in _installed_providers():

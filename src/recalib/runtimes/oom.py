@@ -1,4 +1,4 @@
-"""Whether the system has killed for want of memory: what tells such a death from any other kill."""
+"""Kills of the system for want of memory, told from any other kill."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ _COUNTERS = (
 
 
 def kills() -> int | None:
-    """How many processes Linux has killed because memory ran out, since it started; None where nothing counts them.
+    """Number of processes that Linux killed for want of memory since it started; None where nothing counts them.
 
     The kernel's own counter, and those of the control group that a container sees as its root.
     """

@@ -39,7 +39,7 @@ class LatencySession(Session):
             self._request.infer([self._input])
 
     def output(self) -> Tensor:
-        """What the last `run` gave."""
+        """Outputs of the last `run`."""
         return _output(self._request)
 
     def infer(self, images: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class ThroughputSession(Session):
         self._queue.wait_all()
 
     def output(self) -> Tensor:
-        """What the last pass of the first request gave."""
+        """Outputs of the last pass of the first request."""
         return _output(self._queue[0])
 
     def infer(self, images: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class OpenVINO(Runtime):
         return "openvino"
 
     def missing(self) -> str | None:
-        """Whether it and the exporter are installed."""
+        """True if it and the exporter are installed."""
         return not_installed(("openvino", *ONNX_PACKAGES), "runtimes")
 
     def translate(self, model: nn.Module, example: Tensor, settings: Settings) -> Any:

@@ -1,4 +1,4 @@
-"""How a latency is measured; two named protocols, which are two different quantities."""
+"""Protocols of latency: two named ones, which are two different quantities."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Statistic = Callable[..., NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is done around the timed call.
+    """Steps around the timed call.
 
     Attributes:
         name: ``"clean"`` or ``"paper"``.
@@ -36,7 +36,7 @@ class Protocol:
 
     @property
     def compares(self) -> str:
-        """What of the samples is compared, in a word: ``"median"`` or ``"min"``."""
+        """Statistic of the samples that is compared: ``"median"`` or ``"min"``."""
         return "min" if self.statistic is np.min else "median"
 
 

@@ -33,7 +33,7 @@ FOR_TENSORRT = {
 
 
 def calibration_batches(samples: Samples | None, example: Tensor) -> list[Tensor]:
-    """What scales are taken from, in batches of the example's size; noise without samples."""
+    """Images that scales are taken from, in batches of the example's size; noise without samples."""
     return batches_of((samples or noise((example.shape[2], example.shape[3]))).calibration, len(example))
 
 

@@ -32,7 +32,7 @@ class Samples:
 
 @functools.cache
 def noise(size: tuple[int, int], trained: bool = False) -> Samples:
-    """What there is where nobody gives images: enough to time a network, not to judge its accuracy."""
+    """Noise for where nobody gives images: enough to time a network, not to judge its accuracy."""
     calibration, images = torch.randn(2, NOISE_IMAGES, 3, *size, generator=torch.Generator().manual_seed(2))
     return Samples(calibration, images, NOISE, trained=trained)
 

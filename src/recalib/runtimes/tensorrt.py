@@ -31,7 +31,7 @@ class TensorRTSession(Session):
             self._engine.output.cpu()
 
     def output(self) -> Tensor:
-        """What the last `run` gave, on the CPU."""
+        """Outputs of the last `run`, on the CPU."""
         return self._engine.output.cpu()
 
     def infer(self, images: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class TensorRT(Runtime):
     tried = False
 
     def missing(self) -> str | None:
-        """Whether it, the exporter and a GPU are there."""
+        """True if it, the exporter and a GPU are there."""
         return engine.missing()
 
     def translate(self, model: nn.Module, example: Tensor, settings: Settings) -> bytes:

@@ -55,7 +55,7 @@ def interleave(sessions: Sequence[Session], rounds: int | None = None) -> Iterat
 
 
 def expected_rounds(done: int, seconds: float) -> int:
-    """How many rounds fit into `BUDGET_S`, if so many took so long; at least `FEWEST_ROUNDS`, at most `MOST_ROUNDS`."""
+    """Number of rounds that fit into `BUDGET_S`, from `FEWEST_ROUNDS` to `MOST_ROUNDS`."""
     return min(max(int(BUDGET_S * done / seconds), FEWEST_ROUNDS), MOST_ROUNDS)
 
 
@@ -65,7 +65,7 @@ def time_call(session: Session) -> Sample:
 
 
 def warnings_for(latencies_ms: Sequence[float], enqueue_ms: float = 0.0) -> list[str]:
-    """What a reader should know before trusting these latencies, of which queueing took so much (median)."""
+    """Warnings about these latencies, of which queueing took so much (median)."""
     latency = np.array(latencies_ms)
     variation = latency.std() / latency.mean()
     found = []

@@ -1,4 +1,4 @@
-"""What a training takes on many devices: a stated model of compute, all-reduce and input, with its assumptions.
+"""Prediction of a training on many devices: a stated model of compute, all-reduce and input.
 
 One optimizer step takes the longer of two things that go on at the same time: the device's work, with what of the
 all-reduce the backward pass does not hide, and the input of the next batch.
@@ -55,7 +55,7 @@ DEVICES = {
 
 @dataclass(frozen=True)
 class Link:
-    """What connects processes.
+    """Connections between processes.
 
     Attributes:
         rate: bytes a second of one process, in each direction.
@@ -68,7 +68,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Work:
-    """What one image and one step cost, whatever the number of devices.
+    """Costs of one image and one step, whatever the number of devices.
 
     Attributes:
         images_per_second: of one device.
@@ -143,7 +143,7 @@ class Step:
 
     @property
     def bound(self) -> str:
-        """What takes the most of the step's time beyond the device's own work: compute, all-reduce or input."""
+        """The largest part of the step's time beyond the device's own work: compute, all-reduce or input."""
         if self.input > self.compute + self.exposed:
             return "input"
         return "all-reduce" if self.exposed > 0.1 * self.compute else "compute"
@@ -192,7 +192,7 @@ def _ring(size: float, members: int, link: Link) -> float:
 def work_of(
     network: nn.Module, size: int, *, device: Device | None, rate: float | None, source: str, states: int, half: bool
 ) -> Work:
-    """What a network's training costs.
+    """Costs of a network's training.
 
     Args:
         network: to be trained.
@@ -250,7 +250,7 @@ def rate_of_run(run: Path) -> tuple[float, str]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for.
+    """The request.
 
     Attributes:
         work: of an image and a step.
@@ -304,7 +304,7 @@ class Plan:
             yield step(self.work, self.cluster, devices, each * devices, self.image_bytes)
 
     def breaks(self) -> Sequence[str]:
-        """What breaks first as devices are added, and at how many."""
+        """The first limits as devices are added, and at how many."""
         each, found = max(1, self.batch // self.devices), dict[str, int]()
         for devices in (2**power for power in range(13)):
             one = step(self.work, self.cluster, devices, each * devices, self.image_bytes)
@@ -315,7 +315,7 @@ class Plan:
         return [_BREAKS[name].format(count) for name, count in sorted(found.items(), key=lambda item: item[1])]
 
     def assumptions(self) -> list[str]:
-        """What the prediction rests on, a line each."""
+        """Assumptions of the prediction, a line each."""
         inside, between = (_link(link) for link in (self.cluster.inside, self.cluster.between))
         return [
             f"one device: {self.work.images_per_second:,.0f} images/s, {self.work.source}",

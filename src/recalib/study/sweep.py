@@ -38,7 +38,7 @@ Say = Callable[[str], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What is searched, how, and where.
+    """Space, method and folder of a search.
 
     Attributes:
         space: methods, metrics, parameters.
@@ -59,7 +59,7 @@ class Sweep:
 
     @property
     def search(self) -> Search:
-        """How it is searched."""
+        """Settings of the search."""
         return Search(self.space, self.seed, self.parallel, self.job.recipe.epochs)
 
     def settings(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Sweep:
 
     @property
     def measures(self) -> bool:
-        """Whether a trial's network is timed."""
+        """True if a trial's network is timed."""
         return any(metric.column in MEASURED for metric in self.space.metrics)
 
     def trial(self, drawn: Mapping[str, Any], folder: str) -> ClassificationJob:
@@ -252,7 +252,7 @@ class _At:
         return False
 
     def _latency(self, job: ClassificationJob, folder: Path) -> dict[str, Any]:
-        """What a trial's network takes, deployed; a network is timed once a study, and one at a time on a machine.
+        """Time of a trial's network, deployed; a network is timed once a study, and one at a time on a machine.
 
         Other workers train on the same machine meanwhile, so the fastest tenth of the calls counts; and a machine is
         faster at one time than at another, so a network is timed in turn with the study's reference, the network of its
@@ -298,7 +298,7 @@ class _At:
 
 
 class _Judge:
-    """Whether a trial goes on, after each of its epochs."""
+    """True if a trial goes on, after each of its epochs."""
 
     def __init__(self, search: Search, journal: Journal, attempt: Attempt, past: Sequence[Past], space: Space) -> None:
         self.search, self.journal, self.attempt, self.past = search, journal, attempt, past
@@ -370,7 +370,7 @@ def summary(asked: Sweep, attempts: Sequence[Attempt]) -> dict[str, Any]:
 
 
 def _beats(space: Space, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether a trial is at least as good in every metric and better in one."""
+    """True if a trial is at least as good in every metric and better in one."""
     pairs = [(m.better(one["values"][m.name]), m.better(other["values"][m.name])) for m in space.metrics]
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 

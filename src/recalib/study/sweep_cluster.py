@@ -80,7 +80,7 @@ def _journal(asked: Sweep) -> Journal:
 
 
 def _failure(status: int, worker: Command, out: Path, place: int) -> RecalibError:
-    """What a worker said last, as its own error."""
+    """Last words of a worker, as its own error."""
     lines = [line for line in _log(out, place).read_text().splitlines() if line.strip()]
     said = lines[-1].removeprefix("recalib sweep: ").removeprefix("recalib: ") if lines else f"status {status}"
     return (RecalibError if status == 2 else WorkFailed)(said)

@@ -283,7 +283,7 @@ class Worker:
 
 
 class Watch:
-    """Which workers are alive, as one of them sees it.
+    """Workers that are alive, as one of them sees it.
 
     Args:
         folder: of the sweep.
@@ -295,7 +295,7 @@ class Watch:
         self.seen: dict[str, tuple[str, float]] = {}
 
     def alive(self, worker: str) -> bool:
-        """Whether a worker is alive, or was when last heard of."""
+        """True if a worker is alive, or was when last heard of."""
         now = time.monotonic()
         try:
             with (self.folder / worker).open() as file:

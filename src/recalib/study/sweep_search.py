@@ -1,4 +1,4 @@
-"""How a sweep searches, as functions of its past.
+"""Searches of a sweep, as functions of its past.
 
 What trial ``n`` tries, and whether it is given up early, follows from the seed and the results of the trials up to
 ``n - parallel``. So it is the same whoever runs it, in whatever order trials end, and whatever was killed.
@@ -25,7 +25,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 @dataclass(frozen=True)
 class Past:
-    """What the search knows of an earlier trial.
+    """Facts about an earlier trial.
 
     Attributes:
         drawn: what it tries.
@@ -58,7 +58,7 @@ class Search:
 
     @property
     def learns(self) -> bool:
-        """Whether a trial depends on the results of others."""
+        """True if a trial depends on the results of others."""
         return self.space.method == "bayes" or self.space.early is not None
 
     def known(self, index: int) -> int:
@@ -66,7 +66,7 @@ class Search:
         return max(0, index - self.parallel + 1) if self.learns else 0
 
     def draw(self, index: int, past: Sequence[Past]) -> dict[str, Any] | None:
-        """What a trial tries; None where everything has been tried.
+        """Settings of a trial; None where everything has been tried.
 
         Args:
             index: of the trial, counted from 0.
@@ -88,7 +88,7 @@ class Search:
         return random.Random(seed_for(self.seed, index)).choice(left) if left else None
 
     def gives_up(self, index: int, past: Sequence[Past], curve: Mapping[int, float]) -> bool:
-        """Whether a trial should end after the last epoch of its curve, judged by those before it.
+        """True if a trial should end after the last epoch of its curve, judged by those before it.
 
         Args:
             index: of the trial.
@@ -106,7 +106,7 @@ class Search:
         return verdict
 
     def importances(self, past: Sequence[Past]) -> dict[str, float]:
-        """How much of the first metric's variation each parameter explains, by PED-ANOVA; the sum is 1.
+        """Share of the first metric's variation that each parameter explains, by PED-ANOVA; the sum is 1.
 
         Empty where there is too little to tell: fewer than four complete trials, or all as good as each other.
         """
@@ -122,7 +122,7 @@ class Search:
         return optuna.importance.get_param_importances(study, params=varied)
 
     def _study(self, index: int, past: Sequence[Past], sampler: BaseSampler) -> optuna.Study:
-        """What a trial may know of the past, as an Optuna study in memory: trials under their own numbers."""
+        """The past that a trial may know, as an Optuna study in memory: trials under their own numbers."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             pruner = self._pruner()

@@ -1,4 +1,4 @@
-"""What a sweep searches: Weights & Biases' sweep file read as it is, its names and values turned into a recipe's."""
+"""Space of a sweep: Weights & Biases' sweep file read as it is, its names and values turned into a recipe's."""
 
 import itertools
 import math

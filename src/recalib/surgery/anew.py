@@ -49,6 +49,6 @@ def unguard(model: nn.Module) -> None:
 
 
 def is_fused_by_its_parent(model: nn.Module, name: str) -> bool:
-    """Whether a module is the norm of a convolution of ultralytics, whose ``fuse`` deletes it and what follows it."""
+    """True if a module is the norm of a convolution of ultralytics, whose ``fuse`` deletes it and what follows it."""
     parent, _, leaf = name.rpartition(".")
     return leaf == "bn" and hasattr(model.get_submodule(parent), "forward_fuse")

@@ -20,7 +20,7 @@ Attention = str | Factory
 
 
 def name_of(attention: Attention) -> str:
-    """What metadata calls an attention: its name in the catalogue where it has one, so that it can be made again.
+    """Name of an attention in metadata: that in the catalogue where it has one, so that it can be made again.
 
     Raises:
         RecalibError: for an unknown name.
@@ -35,7 +35,7 @@ def name_of(attention: Attention) -> str:
 
 
 def found(name: str) -> Attention:
-    """What a name that the caller typed stands for: itself, or a class of the caller's own, by its path or entry point.
+    """Meaning of a name that the caller typed: itself, or a class of the caller's own, by its path or entry point.
 
     Never for a name that a file holds: it would decide what is imported.
 

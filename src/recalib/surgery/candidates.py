@@ -133,12 +133,12 @@ def _end(run: Run, value: Value, frame: Frame) -> Frame | None:
 
 
 def _scales(frame: Frame) -> bool:
-    """Whether a module does nothing but scale, as layer scale does."""
+    """True if a module does nothing but scale, as layer scale does."""
     return frame.result is not None and frame.result.function in SCALINGS and not any(frame.module.children())
 
 
 def _is_of_tokens(value: Value) -> bool:
-    """Whether the last layer before a value is one over the last dimension, and its features are the last one still."""
+    """True if the last layer before a value is one over the last dimension, and its features are the last one still."""
     step: Value | None = value
     while step is not None and step.function not in LAYERS:
         step = step.sources[0] if step.sources else None
@@ -166,7 +166,7 @@ def _layers(value: Value, frame: Frame) -> set[nn.Module]:
 
 
 def _concatenates(run: Run, frame: Frame) -> bool:
-    """Whether a module itself, not one inside of it, concatenates maps on the way to the one map that it returns."""
+    """True if a module itself, not one inside of it, concatenates maps on the way to the one map that it returns."""
     if not run.is_map(frame.result) or frame.result is None:
         return False
     return any(

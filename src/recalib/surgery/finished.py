@@ -51,5 +51,5 @@ def require_module(model: object, verb: str) -> None:
 
 
 def is_handle(model: nn.Module) -> bool:
-    """Whether a module is ultralytics' ``YOLO``: its network is inside, and its ``train`` is not that of a module."""
+    """True if a module is ultralytics' ``YOLO``: its network is inside, and its ``train`` is not that of a module."""
     return any(f"{c.__module__}.{c.__name__}" == "ultralytics.engine.model.Model" for c in type(model).__mro__)

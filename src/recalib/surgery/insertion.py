@@ -1,4 +1,4 @@
-"""What was inserted into a network, as data that can be stored and repeated."""
+"""Insertions into a network, as data that can be stored and repeated."""
 
 import json
 from collections import Counter
@@ -33,7 +33,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class Insertion:
-    """What `insert_` put into a network, or `remove_` took out.
+    """Modules that `insert_` put into a network, or `remove_` took out.
 
     Attributes:
         placements: every module, in the order of the network.
@@ -76,12 +76,12 @@ def inserted(model: nn.Module) -> Insertion:
 
 
 def _recorded(name: str, placement: Mapping[str, Any]) -> Placement:
-    """What `attach` wrote down, under the name that the block has now."""
+    """The record of `attach`, under the name that the block has now."""
     return Placement(**{**placement, "site": Site(**{**placement["site"], "name": name})})
 
 
 def _seen(model: nn.Module, name: str, host: Any) -> Placement:
-    """What can be said of a module that a network was built with."""
+    """Description of a module that a network was built with."""
     site = next(site for site in default_sites(model) if site.name == name)
     return Placement(site, name_of(type(host.attention)), {}, "end")
 

@@ -1,4 +1,4 @@
-"""What a network does in one forward pass: which module made which map of which others.
+"""Record of a network's forward pass: which module made which map of which others.
 
 Symbolic tracing ends where control flow depends on data; a run of a copy does not, and knows every shape.
 """
@@ -43,7 +43,7 @@ class Frame:
     result: Value | None = None
 
     def within(self, frame: Frame) -> bool:
-        """Whether this call is another one, or inside of it."""
+        """True if this call is another one, or inside of it."""
         return any(outer is frame for outer in self.outwards())
 
     def outwards(self) -> Iterator[Frame]:
@@ -81,7 +81,7 @@ class Value:
 
     @property
     def weighted(self) -> bool:
-        """Whether the module that made it has weights, or statistics as frozen norms do."""
+        """True if the module that made it has weights, or statistics as frozen norms do."""
         return self.frame is not None and has_weights(self.frame.module)
 
 
@@ -98,12 +98,12 @@ class Run:
     dims: int
 
     def is_map(self, value: Value | None) -> bool:
-        """Whether a value is a map (N, C, *spatial) of more than one pixel."""
+        """True if a value is a map (N, C, *spatial) of more than one pixel."""
         return value is not None and len(value.shape) == 2 + self.dims and max(value.shape[2:]) > 1
 
 
 def has_weights(module: nn.Module) -> bool:
-    """Whether a module itself, apart from its children, has parameters or buffers."""
+    """True if a module itself, apart from its children, has parameters or buffers."""
     return bool([*module.parameters(recurse=False), *module.buffers(recurse=False)])
 
 
@@ -190,7 +190,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _value(tensor: Tensor) -> Value | None:
-    """What is known of a tensor: parameters and buffers are no values, whatever nobody saw is one without sources."""
+    """Knowledge of a tensor: parameters and buffers are no values, whatever nobody saw is one without sources."""
     known: Value | None = getattr(tensor, "_watched", None)
     if known is None and not isinstance(tensor, nn.Parameter) and tensor.ndim > 2:
         known = Value("", None, tuple(tensor.shape))

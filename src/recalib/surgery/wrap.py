@@ -42,7 +42,7 @@ class Recalibrated(nn.Module):
         return self.get_submodule(_INNER)
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """What the module makes of its arguments, its output or its first argument recalibrated."""
+        """Output of the module for its arguments, its output or its first argument recalibrated."""
         if self.position == "before":
             return self._wrapped(self.attention(args[0]), *args[1:], **kwargs)
         return self.attention(self._wrapped(*args, **kwargs))

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def reservations(config: Mapping[str, Any], facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
-    """Why a run is not to be compared with others as if it were whole.
+    """Reasons why a run is not to be compared with others as if it were whole.
 
     Args:
         config: the run's.

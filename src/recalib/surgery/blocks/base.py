@@ -1,4 +1,4 @@
-"""What known blocks have in common once they take attention: the tail of the residual branch in one piece."""
+"""Common to known blocks once they take attention: the tail of the residual branch in one piece."""
 
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar

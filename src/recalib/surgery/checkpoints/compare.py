@@ -13,7 +13,7 @@ LISTED = 4  # keys that a message names
 
 @dataclass(frozen=True)
 class Differences:
-    """What keeps tensors from being a network's; norms' counters of batches do not.
+    """Reasons why tensors are not a network's; norms' counters of batches are none.
 
     Attributes:
         missing: keys that the network has and the tensors have not.
@@ -46,7 +46,7 @@ def compare(network: nn.Module, tensors: Mapping[str, Tensor]) -> Differences:
 
 
 def same_names(network: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether tensors have exactly the names of a network's state."""
+    """True if tensors have exactly the names of a network's state."""
     differences = compare(network, tensors)
     return not differences.missing and not differences.unexpected
 

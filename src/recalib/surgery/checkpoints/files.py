@@ -1,4 +1,4 @@
-"""What a checkpoint file holds: tensors, and what lies beside them. Nothing that is read is ever executed."""
+"""Content of a checkpoint file: tensors, and what lies beside them. Nothing that is read is ever executed."""
 
 import json
 import math
@@ -66,7 +66,7 @@ def read(source: Source) -> Contents:
 
 
 def header_of(path: Path) -> dict[str, Any]:
-    """What `recalib.save_checkpoint` wrote beside the tensors of a file; empty for another's file."""
+    """Metadata that `recalib.save_checkpoint` wrote beside the tensors of a file; empty for another's file."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:

@@ -37,7 +37,7 @@ _AS_IT_IS = Rule(r"([\s\S]*)", r"\1")
 
 @dataclass(frozen=True)
 class Format:
-    """How a project stores networks with attention.
+    """Format in which a project stores networks with attention.
 
     Attributes:
         name: of the format.
@@ -68,7 +68,7 @@ class Format:
     keeps: bool = False
 
     def fits(self, keys: Iterable[str], beside: Mapping[str, Any]) -> bool:
-        """Whether a checkpoint with these keys and entries is of this format."""
+        """True if a checkpoint with these keys and entries is of this format."""
         return (self.beside is None or self.beside in beside) and any(re.fullmatch(self.sign, key) for key in keys)
 
     def translate(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

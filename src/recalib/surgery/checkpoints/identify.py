@@ -15,7 +15,7 @@ from recalib.surgery.wrap import without_wrappers
 
 
 def architecture_of(network: nn.Module) -> Architecture | None:
-    """What builds a network with these names, shapes and strides, attention aside; None where that cannot be told."""
+    """Builder of a network with these names, shapes and strides, attention aside; None where that cannot be told."""
     form = _form(network)
     classifier = classifier_of(network)
     num_classes = None if classifier is None else classifier[1].out_features
@@ -55,6 +55,6 @@ def _form(network: nn.Module) -> tuple[dict[str, Size], dict[str, Any]]:
 
 
 def timm_config(network: nn.Module) -> dict[str, Any]:
-    """What timm says of a network of its own; empty for others."""
+    """Configuration that timm has of a network of its own; empty for others."""
     config = getattr(network, "pretrained_cfg", None)
     return config if isinstance(config, dict) else {}

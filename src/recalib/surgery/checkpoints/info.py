@@ -17,7 +17,7 @@ from recalib.surgery.insertion import Insertion
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What `inspect_checkpoint` sees in a checkpoint.
+    """Findings of `inspect_checkpoint`.
 
     Attributes:
         format: name of the format, such as ``"klomp"``.

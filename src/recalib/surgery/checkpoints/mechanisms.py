@@ -1,4 +1,4 @@
-"""Which attention tensors belong to, and with which options it was made, told from their names and shapes."""
+"""Attention that tensors belong to, and the options it was made with, told from their names and shapes."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from recalib.surgery.checkpoints.compare import COUNTER
 
 
 class Recipe(NamedTuple):
-    """What makes a module: ``create_attention(name, channels, **options)``."""
+    """Recipe of a module: ``create_attention(name, channels, **options)``."""
 
     name: str
     options: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Which network a state dict belongs to, told from its keys and shapes."""
+"""Network that a state dict belongs to, told from its keys and shapes."""
 
 import re
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ CLASSIFIERS = ("fc", "classifier.1", "head.fc", "classifier", "segmentation_head
 
 @dataclass(frozen=True)
 class Architecture:
-    """What makes a network: ``create_known(name, **options)``.
+    """Recipe of a network: ``create_known(name, **options)``.
 
     Attributes:
         name: as `recalib.models.create.create_known` takes it: never a path to code, since files come from anyone.
