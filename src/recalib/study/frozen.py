@@ -17,7 +17,7 @@ StandIn = Literal["mean", "logit", "fit"]
 sigmoid. ``fit``: the scale and shift that come nearest to the gated map, by least squares over pixels and images."""
 
 STAND_INS: tuple[StandIn, ...] = get_args(StandIn)
-SHARE = 4  # one channel in so many speaks for all of them in a `Linear`
+SHARE = 4  # one channel in so many speaks for all of them in a `FewChannels`
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm)
 
 
@@ -40,7 +40,7 @@ class Constant(nn.Module):
         return y + self.shift if isinstance(self.shift, Tensor) else y
 
 
-class Linear(nn.Module):
+class FewChannels(nn.Module):
     """A gate that looks at few channels: scale and shift of every channel are linear in the means of some.
 
     It folds nowhere. What it loses says whether a gate could be had for a part of the pooling.
@@ -131,7 +131,7 @@ class GateSums:
         scale = torch.where(spread > 0, together / spread, e["s"])
         return Affine(scale, e["y"] - scale * e["m"])
 
-    def linear(self, like: Tensor) -> Linear:
+    def linear(self, like: Tensor) -> FewChannels:
         """The gate as a linear function of the means of a quarter of its channels, by least squares over the images.
 
         The channels are taken one after the other, each the one that explains most of what is left (orthogonal
@@ -153,7 +153,7 @@ class GateSums:
             left, able = left - direction @ (direction.T @ left), able - direction @ (direction.T @ able)
         known = torch.cat([m[:, chosen], torch.ones_like(m[:, :1])], 1)
         found = torch.linalg.lstsq(known, torch.cat([s, t], 1), driver="gelsd").solution
-        return Linear(torch.tensor(chosen), found[:-1], found[-1], like)
+        return FewChannels(torch.tensor(chosen), found[:-1], found[-1], like)
 
     @property
     def variation(self) -> float:
