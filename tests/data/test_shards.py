@@ -2,7 +2,9 @@
 
 import io
 import json
+import multiprocessing
 import tarfile
+import time
 from itertools import chain
 from pathlib import Path
 
@@ -10,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.jobs import assert_same, classification_job, result_of, run_in_process
 
 from recalib.data import FolderTest, FolderTrain, Normalization, generator_for, read_folder
 from recalib.data import shards as module
 from recalib.data.shards import WINDOW, address, block_order
 from recalib.errors import RecalibError, WorkFailed
+from recalib.runs import read_state
+from recalib.training.lifecycle import run
 
 CPU = torch.device("cpu")
 PLAIN = Normalization((0, 0, 0), (1 / 255, 1 / 255, 1 / 255))
@@ -208,3 +213,20 @@ def test_an_address_with_nothing_there_is_one_line(bucket, root, line):
     with pytest.raises(RecalibError, match=line) as told:
         read_folder(Path(root), train=True)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_in_an_epoch_ends_as_one_that_was_not(bucket, tmp_path):
+    """The position in the epoch is in the checkpoint: no image is lost or comes twice, or the weights would differ."""
+    about = {"dataset": "imagenet", "image_size": 32, "batch": 4, "limit": None, "save_every": 1, "workers": 0}
+    calm, killed = (classification_job(S3, tmp_path, name, **about) for name in ("calm", "killed"))
+    run(calm)
+    process = multiprocessing.get_context("spawn").Process(target=run_in_process, args=(killed,))
+    process.start()
+    while not killed.folder.joinpath("last.pt").exists() or read_state(killed.folder / "last.pt")["step"] < 2:
+        assert process.is_alive()
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    run(killed, resume=True)
+    assert_same(result_of(killed), result_of(calm))

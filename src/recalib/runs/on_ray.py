@@ -38,7 +38,7 @@ class OnRay:
 
     def __init__(self, address: str | None = None) -> None:
         require_packages(("ray",), "ray", "--engine ray")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a process that is promised no card sees none
         self.address = address or os.environ.get("RAY_ADDRESS") or "local"
         _connect(self.address)
 
@@ -73,7 +73,7 @@ class RemoteProcess:
 
     Args:
         command: what to run.
-        nodes: where it may run, as Ray describes them; the first that is free has it, if it has to be of a kind.
+        nodes: where it may run, as Ray describes them; where it has to be of a kind or alone, the one that is freest.
     """
 
     def __init__(self, command: Command, nodes: list[Mapping[str, Any]]) -> None:
@@ -87,7 +87,8 @@ class RemoteProcess:
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             if command.alone:
                 options |= {"num_cpus": node["Resources"].get("CPU", 0), "num_gpus": node["Resources"].get("GPU", 0)}
-        own = {name: os.environ[name] for name in ("OMP_NUM_THREADS",) if name in os.environ}
+        threads = os.environ.get("OMP_NUM_THREADS")
+        own = {"OMP_NUM_THREADS": threads} if threads else {}
         files = _read(command.folder) if command.folder else None
         ray.cloudpickle.register_pickle_by_value(ray_process)
         kind: Any = ray.remote(ray_process.Process)
