@@ -158,3 +158,17 @@ def test_by_the_papers_protocol_the_p_value_is_of_minima_as_the_interval_is():
 def test_half_widths_of_means_are_students():
     assert half_width_of(1.0, 2) == pytest.approx(12.706 / 2**0.5, rel=1e-4)  # not 1.96 deviations
     assert half_width_of(1.0, 1) == np.inf
+
+
+def test_a_machine_that_others_use_half_of_the_time_makes_no_network_ten_times_slower():
+    """Times have two modes; of the slower network a few rounds more fall into the second."""
+    draw = np.random.default_rng(0)
+    waits = draw.permutation(np.arange(60) < 26)
+    waits_too = waits | (draw.random(60) < 0.2)
+    plain = 2.2 * draw.normal(1, 0.02, 60) + 18 * waits
+    slower = 2.9 * draw.normal(1, 0.02, 60) + 18 * waits_too
+    assert np.median(slower) > 5 * np.median(plain)
+    found = ratio_interval(slower, plain)
+    assert found.low < 2.9 / 2.2 < found.high
+    quiet = ratio_interval(2.9 * draw.normal(1, 0.02, 60), 2.2 * draw.normal(1, 0.02, 60))
+    assert quiet.high - quiet.low < 0.03
