@@ -81,7 +81,8 @@ def make(name):
         build = getattr(quantization, rest.removeprefix("quantized_"))
         return build(weights=None, quantize=False), (1, 3, 64, 64)
     side = 299 if "inception" in name else 96
-    return recalib.models.create_model(name), (1, 3, side, side)
+    options = {"min_size": side, "max_size": side} if "retinanet" in name else {}  # it would scale images up to 800
+    return recalib.models.create_model(name, **options), (1, 3, side, side)
 
 
 def make_monai(name):
