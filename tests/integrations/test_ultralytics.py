@@ -209,11 +209,12 @@ def run_exported(form, path):
     return torch.from_numpy(network([x])[0])
 
 
-def test_validation_and_averaged_weights_see_attention(yolo, tiny, boxes):
+def test_validation_and_averaged_weights_see_attention(yolo, tiny, boxes, tmp_path):
     from ultralytics.utils.torch_utils import ModelEMA
 
     handle = yolo(tiny)
-    options = {"data": str(boxes), "imgsz": 64, "workers": 0, "plots": False, "verbose": False, "conf": 0.001}
+    options = {"data": str(boxes), "imgsz": 64, "workers": 0, "plots": False, "verbose": False, "conf": 0.001,
+               "project": str(tmp_path)}  # fmt: skip
     handle.model.names = {i: str(i) for i in range(80)}
     plain = copy.deepcopy(handle).val(**options).results_dict
     insert_(handle.model, "srm", where="C2f", identity=True)
