@@ -16,7 +16,7 @@ from recalib.attention.param_groups import NORMS
 from recalib.data import seed_for
 from recalib.errors import RecalibError, WorkFailed
 from recalib.runs import read_config, read_metrics, read_state
-from recalib.runs.folder import read_facts
+from recalib.runs.folder import RunFolder, read_facts
 from recalib.surgery.checkpoints.checkpoint import understand
 from recalib.surgery.checkpoints.files import read
 from recalib.training.lifecycle import run
@@ -134,6 +134,25 @@ def test_sigterm_saves_and_says_how_to_go_on(make_job, monkeypatch):
     assert outcome.stopped == f"stopped by SIGTERM at epoch 1, step 2; go on with: {on}"
     assert run(stopped, resume=True).stopped is None
     assert_same(result_of(calm), result_of(stopped))
+
+
+def test_a_kill_between_an_epochs_row_and_its_checkpoint_leaves_the_row_once(make_job, monkeypatch):
+    """Found by ten kills of a Faster R-CNN: the last step's checkpoint and the epoch's row have the same step."""
+    calm, killed = make_job("calm", save_every=1), make_job("killed", save_every=1)
+    run(calm)
+    original = RunFolder.save
+
+    def cut(self, state):
+        if (state["epoch"], state["step"]) == (1, 0):
+            raise KeyboardInterrupt
+        original(self, state)
+
+    monkeypatch.setattr(RunFolder, "save", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed)
+    monkeypatch.undo()
+    run(killed, resume=True)
+    assert_same(result_of(calm), result_of(killed))
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(make_job):

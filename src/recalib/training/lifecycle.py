@@ -95,7 +95,9 @@ class _Run:
         self.job, self.trainer, self.task, self.folder = job, trainer, trainer.task, folder
         self.resumed, self.goes_on = resumed, goes_on
         self.first = trainer.fabric.is_global_zero  # the process that writes and speaks
-        self.trackers = open_trackers(job.track, folder.path, job.config(), resumed) if self.first else []
+        # an epoch's row has the step of its last one: where that epoch is still to be finished, the row is made again
+        known = None if resumed is None else resumed - (trainer.step == trainer.steps_in_epoch)
+        self.trackers = open_trackers(job.track, folder.path, job.config(), known) if self.first else []
 
     def go(self) -> Outcome:
         """Run to the end, or until asked to stop."""
