@@ -19,7 +19,7 @@ from torch import distributed, multiprocessing
 from recalib.classification import recipe
 from recalib.classification.network import build_network
 from recalib.runs import environment, read_metrics, write_json
-from recalib.study.plan import Cluster, Link, step, work_of
+from recalib.study.plan import Cluster, Interconnect, step, work_of
 
 WORLDS = (1, 2, 4)
 SIZES = (10_000, 1_000_000, 16_000_000)  # bytes
@@ -79,14 +79,14 @@ def _rate(given: Arguments, world: int) -> float:
         return float(rates[-1])
 
 
-def measured_link() -> Link:
+def measured_link() -> Interconnect:
     """Rate and latency of gloo between two processes, from all-reduces of three sizes."""
     with tempfile.TemporaryDirectory() as folder:
         multiprocessing.spawn(_reduce, args=(folder,), nprocs=2)
         times = torch.load(Path(folder) / "times.pt", weights_only=True)
     latency = times[0].item() / 4  # a ring of two: four messages as the plan counts them
     rate = (SIZES[-1] - SIZES[0]) / (times[-1] - times[0]).item()
-    return Link(rate, latency)
+    return Interconnect(rate, latency)
 
 
 def _reduce(rank: int, folder: str) -> None:

@@ -10,7 +10,7 @@ from tests.jobs import TINY
 
 from recalib import cifar_resnet, save_checkpoint
 from recalib.cli import main
-from recalib.segmentation.data import IGNORED, Feed, changes, open_pictures
+from recalib.segmentation.data import IGNORED, SegmentationFeed, changes, open_pictures
 from recalib.segmentation.evaluation import evaluate
 from recalib.segmentation.networks import build_segmenter, load_segmenter, write_segmenter
 from recalib.segmentation.prediction import Segmented
@@ -49,7 +49,9 @@ def test_evaluation_tells_the_overlap_of_every_class_as_counted_by_hand(data, ch
     said, found = capsys.readouterr().out, json.loads((tmp_path / "out.json").read_text())
     network, _, side = load_segmenter(checkpoint)
     guess, true = [], []
-    for x, y in Feed(open_pictures(data, "val"), 1, changes("none", side), device=torch.device("cpu")).in_order(1):
+    for x, y in SegmentationFeed(
+        open_pictures(data, "val"), 1, changes("none", side), device=torch.device("cpu")
+    ).in_order(1):
         with torch.no_grad():
             guess.append(network(x).argmax(1)[y != IGNORED])
         true.append(y[y != IGNORED])

@@ -122,7 +122,7 @@ def attended(name="resnet20", attention="eca", **options):
     return network.eval()
 
 
-ABOUT = hub.About(
+ABOUT = hub.CardFacts(
     recipe="finetune-short", accuracy={"top-1 on CIFAR-10 test": 91.7}, license="mit",
     overheads={"ONNX Runtime, deployed": "+9.0 % [8.0, 10.1]"},
     metadata={"normalization": [[0.5] * 3, [0.25] * 3], "classes": list("abcdefg")},
@@ -218,7 +218,7 @@ def test_a_configuration_runs_no_code(served, tmp_path, monkeypatch):
     (tmp_path / "trap.py").write_text("raise SystemExit('ran')")
     monkeypatch.chdir(tmp_path)
     network = attended()
-    hub.push_to_hub(network, "me/net", hub.About(metadata={"architecture": "trap:make"}))
+    hub.push_to_hub(network, "me/net", hub.CardFacts(metadata={"architecture": "trap:make"}))
     for pretrained in (False, True):
         with pytest.raises(recalib.RecalibError, match="a file runs no code"):
             create_model("hf-hub:me/net", pretrained=pretrained)

@@ -9,9 +9,9 @@ from torch import nn
 
 from recalib.errors import WorkFailed
 from recalib.runtimes import Settings, Unsupported, engine, find_protocol, find_runtime
-from recalib.runtimes.engine import Place, engine_key
+from recalib.runtimes.engine import BuildPlace, engine_key
 
-HERE = Place("10.9.0", "NVIDIA A100", (8, 0))
+HERE = BuildPlace("10.9.0", "NVIDIA A100", (8, 0))
 
 
 def test_an_engine_has_another_name_for_every_network_shape_precision_version_and_device():
@@ -21,9 +21,9 @@ def test_an_engine_has_another_name_for_every_network_shape_precision_version_an
         engine_key(b"b", shape, "fp16", HERE),
         engine_key(b"a", (2, 3, 224, 224), "fp16", HERE),
         engine_key(b"a", shape, "tf32", HERE),
-        engine_key(b"a", shape, "fp16", Place("11.0.0", "NVIDIA A100", (8, 0))),
-        engine_key(b"a", shape, "fp16", Place("10.9.0", "NVIDIA H200", (8, 0))),
-        engine_key(b"a", shape, "fp16", Place("10.9.0", "NVIDIA A100", (8, 6))),
+        engine_key(b"a", shape, "fp16", BuildPlace("11.0.0", "NVIDIA A100", (8, 0))),
+        engine_key(b"a", shape, "fp16", BuildPlace("10.9.0", "NVIDIA H200", (8, 0))),
+        engine_key(b"a", shape, "fp16", BuildPlace("10.9.0", "NVIDIA A100", (8, 6))),
     ]
     assert len(set(keys)) == len(keys)
     assert engine_key(b"a", shape, "fp16", HERE) == keys[0]
@@ -37,7 +37,7 @@ def test_an_engine_is_built_once(tmp_path, monkeypatch):
         return b"plan of " + network
 
     monkeypatch.setenv("RECALIB_CACHE", str(tmp_path))
-    monkeypatch.setattr(engine.Place, "here", lambda: HERE)
+    monkeypatch.setattr(engine.BuildPlace, "here", lambda: HERE)
     monkeypatch.setattr(engine, "build", build)
     for _ in range(2):
         assert engine.engine(b"net", (1, 3, 8, 8), "tf32") == b"plan of net"

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from recalib.errors import RecalibError
-from recalib.study.plan import Cluster, Link, Plan, Work, all_reduce, cluster_of, rate_of_run, saved_bytes, step
+from recalib.study.plan import Cluster, Interconnect, Plan, Work, all_reduce, cluster_of, rate_of_run, saved_bytes, step
 
-FREE = Link(math.inf, 0.0)
+FREE = Interconnect(math.inf, 0.0)
 WORK = Work(100.0, "made up", gradient=1e9, fixed=2e9, activations=1e8)
 
 
@@ -21,18 +21,18 @@ def test_without_a_network_devices_add_up():
 
 
 def test_a_ring_moves_twice_all_but_one_part():
-    cluster = Cluster(Link(1e9, 0.0), Link(1e8, 0.0), per_node=4)
+    cluster = Cluster(Interconnect(1e9, 0.0), Interconnect(1e8, 0.0), per_node=4)
     assert all_reduce(1e9, 4, cluster) == pytest.approx(2 * 3 / 4)
     assert all_reduce(1e9, 8, cluster) == pytest.approx(2 * 3 / 4 + 2 * 1 / 2 * 2.5e8 / 1e8)
     assert all_reduce(1e9, 1, cluster) == 0
 
 
 def test_the_backward_pass_hides_the_all_reduce_but_for_the_last_bucket():
-    cluster = Cluster(Link(1e12, 0.0), FREE)
+    cluster = Cluster(Interconnect(1e12, 0.0), FREE)
     hidden = step(WORK, cluster, 2, 200, 0.0)
     assert hidden.reduce == pytest.approx(1e-3)
     assert hidden.exposed == pytest.approx(25 * 2**20 / 1e12)
-    slow = step(WORK, Cluster(Link(1e9, 0.0), FREE), 2, 2, 0.0)
+    slow = step(WORK, Cluster(Interconnect(1e9, 0.0), FREE), 2, 2, 0.0)
     assert slow.exposed == pytest.approx(1 - 2 / 3 * 0.01)
     assert slow.bound == "all-reduce"
 

@@ -35,7 +35,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class Published:
     """ImageNet validation accuracy in percent, 224 px, one crop; `top5` is None where the source gives none."""
 
     network: str
@@ -46,11 +46,11 @@ class Accuracy:
 
 
 @cache
-def accuracies() -> tuple[Accuracy, ...]:
+def accuracies() -> tuple[Published, ...]:
     """Every published figure, in the order of `published.json`."""
     data = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
     return tuple(
-        Accuracy(network, module, top1, top5, source)
+        Published(network, module, top1, top5, source)
         for key, entry in data.items()
         for source in [Source(key, **{name: value for name, value in entry.items() if name != "top1_top5"})]
         for network, modules in entry["top1_top5"].items()
@@ -69,7 +69,7 @@ def network_name(model: str) -> str | None:
     return name if any(figure.network == name for figure in accuracies()) else None
 
 
-def accuracy(model: str, module: str, source: Source) -> Accuracy | None:
+def accuracy(model: str, module: str, source: Source) -> Published | None:
     """One source's figure for a module (or `"baseline"`) in a model."""
     network = network_name(model)
     return next((f for f in accuracies() if (f.network, f.module, f.source) == (network, module, source)), None)

@@ -36,7 +36,7 @@ FAMILIES = {"resnet": DEPTHS, "mobilenet": ("mobilenetv2_100",)}
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Contender:
     """A network that was measured and whose accuracy is known.
 
     Attributes:
@@ -92,9 +92,9 @@ class Recommendation:
     """
 
     lines: list[str]
-    best: Candidate
-    runner_up: Candidate | None
-    candidates: list[Candidate]
+    best: Contender
+    runner_up: Contender | None
+    candidates: list[Contender]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in JSON's types."""
@@ -253,7 +253,7 @@ def recommend(
     axes, refused = _axes(forms, own or {})
     axis = next((one for one in axes if len(one) > 1), next((one for one in axes if one), {}))
     candidates = [
-        Candidate(cell, latency_interval(cell), axis[key], budget.judge(cell, _memory(cell, budget, memory)))
+        Contender(cell, latency_interval(cell), axis[key], budget.judge(cell, _memory(cell, budget, memory)))
         for key, cell in forms.items()
         if key in axis
     ]
@@ -294,7 +294,7 @@ def _memory(cell: Cell, budget: Budget, memory: Callable[[Cell], float] | None) 
     return memory(cell) if memory is not None and budget.memory is not None else None
 
 
-def _nearest(candidates: Sequence[Candidate], budget: Budget, memory: Callable[[Cell], float] | None) -> str:
+def _nearest(candidates: Sequence[Contender], budget: Budget, memory: Callable[[Cell], float] | None) -> str:
     """The candidate nearest to each limit that nothing meets."""
     said = []
     few = min(candidates, key=lambda one: one.cell.params or 0)
@@ -310,12 +310,12 @@ def _nearest(candidates: Sequence[Candidate], budget: Budget, memory: Callable[[
     return "; ".join(said)
 
 
-def _use(best: Candidate, budget: Budget) -> str:
+def _use(best: Contender, budget: Budget) -> str:
     how = "deployed" if best.cell.deployed else "as inserted"
     return f"Use {best}, {how} in {best.cell.runtime}: the most accurate within {budget}."
 
 
-def _why(best: Candidate, cells: Sequence[Cell], where: str) -> str:
+def _why(best: Contender, cells: Sequence[Cell], where: str) -> str:
     """Costs of the module here, and of the next deeper network."""
     model, module, over = best.cell.model, best.cell.module, best.cell.overhead
     parts = []
@@ -340,7 +340,7 @@ def _deeper(model: str, runtime: str, cells: Sequence[Cell]) -> tuple[str, Inter
     return networks.architecture(there.model), ratio_of(there.latency_ms, here.latency_ms)
 
 
-def _next(best: Candidate, runner_up: Candidate | None) -> str:
+def _next(best: Contender, runner_up: Contender | None) -> str:
     if runner_up is None:
         return "Runner-up: none; nothing else is within the budget for certain."
     faster = 100 * (runner_up.latency.ratio / best.latency.ratio - 1)
@@ -351,7 +351,7 @@ def _next(best: Candidate, runner_up: Candidate | None) -> str:
     return f"Runner-up: {runner_up}; {gap:.2f} points less, {told}, and {faster:+.1f} % in time."
 
 
-def _maybe(best: Candidate, candidates: Sequence[Candidate]) -> list[str]:
+def _maybe(best: Contender, candidates: Sequence[Contender]) -> list[str]:
     better = [one for one in candidates if one.verdict == "open" and one.accuracy.top1 > best.accuracy.top1]
     if not better:
         return []
@@ -379,7 +379,7 @@ def _axis(
     )
 
 
-def _caveats(candidates: Sequence[Candidate], refused: Mapping[Key, str]) -> list[str]:
+def _caveats(candidates: Sequence[Contender], refused: Mapping[Key, str]) -> list[str]:
     """Facts about the accuracies of this setting."""
     lines = [f"Mind: {caveat}." for caveat in dict.fromkeys(one.accuracy.caveat for one in candidates) if caveat]
     if refused and any(one.accuracy.kind == "published" for one in candidates):

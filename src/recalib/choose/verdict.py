@@ -20,7 +20,7 @@ Relation = Literal["faster", "equal", "slower", "open"]
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedCell:
     """A module with its published gain in points of top-1, and its deployed cell."""
 
     module: str
@@ -74,7 +74,7 @@ def _verdict(model: str, cells: Sequence[Cell]) -> str:
     if source is None:
         return f"Open: no accuracy of a module in {model} is published that we know; times are in the table."
     gains = {cell.module: published.gain(model, cell.module, source) for cell in deployed}
-    placed = [Placed(cell.module, gain, cell) for cell in deployed if (gain := gains[cell.module]) is not None]
+    placed = [PlacedCell(cell.module, gain, cell) for cell in deployed if (gain := gains[cell.module]) is not None]
     most = max(one.gain for one in placed)
     if most <= 0:
         return f"Use the plain {model}: no module that was measured gains anything, by {source.label}."
@@ -88,7 +88,7 @@ def _verdict(model: str, cells: Sequence[Cell]) -> str:
     return _use(good, [one for one, how in told if how == "slower"], runtime, source.label)
 
 
-def _use(good: Sequence[Placed], slower: Sequence[Placed], runtime: str, source: str) -> str:
+def _use(good: Sequence[PlacedCell], slower: Sequence[PlacedCell], runtime: str, source: str) -> str:
     best, *others = sorted(good, key=lambda one: -one.gain)
     over = best.cell.over
     cost = f"{overhead_text(over)} time"
@@ -104,7 +104,7 @@ def _use(good: Sequence[Placed], slower: Sequence[Placed], runtime: str, source:
     return line + "."
 
 
-def _open(first: Placed, unsure: Sequence[Placed], runtime: str) -> str:
+def _open(first: PlacedCell, unsure: Sequence[PlacedCell], runtime: str) -> str:
     names = join_words(str(one) for one in [first, *unsure])
     line = f"Open: which is faster deployed in {runtime}, {names}, this measurement does not tell"
     loads = [one.cell.load for one in [first, *unsure] if one.cell.load is not None]

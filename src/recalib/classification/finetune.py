@@ -9,7 +9,7 @@ from recalib.classification.job import ClassificationJob
 from recalib.errors import RecalibError
 from recalib.runs import read_config, read_metrics
 from recalib.surgery.build import described, found
-from recalib.training.table import LEGEND, Figure, paired
+from recalib.training.table import LEGEND, OverSeeds, paired
 
 BASELINE = "baseline"
 
@@ -27,8 +27,8 @@ class TunedRow:
 
     module: str
     start: str
-    initialized: Figure
-    epochs: tuple[Figure, ...]
+    initialized: OverSeeds
+    epochs: tuple[OverSeeds, ...]
 
 
 def variants(job: ClassificationJob, modules: Sequence[str], starts: Sequence[str]) -> list[ClassificationJob]:
@@ -74,7 +74,9 @@ def _row(module: str, start: str, runs: Mapping[int, list[dict[str, Any]]]) -> T
         seed: next(row["initialized_top1"] for row in rows if "initialized_top1" in row) for seed, rows in runs.items()
     }
     epochs = zip(*([row["top1"] for row in rows if "top1" in row] for rows in runs.values()), strict=False)
-    return TunedRow(module, start, Figure(first), tuple(Figure(dict(zip(runs, each, strict=True))) for each in epochs))
+    return TunedRow(
+        module, start, OverSeeds(first), tuple(OverSeeds(dict(zip(runs, each, strict=True))) for each in epochs)
+    )
 
 
 def as_json(rows: list[TunedRow]) -> list[dict[str, Any]]:
@@ -104,7 +106,7 @@ def markdown(rows: list[TunedRow]) -> str:
     return "\n".join([*lines, "", said])
 
 
-def _cell(figure: Figure, column: list[Figure]) -> str:
+def _cell(figure: OverSeeds, column: list[OverSeeds]) -> str:
     others = [other for other in column if other is not figure]
     best = bool(others) and all(figure.mean > other.mean and paired(figure, other).told_apart for other in others)
     return f"**{figure.text()}**" if best else figure.text()

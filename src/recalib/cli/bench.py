@@ -19,7 +19,7 @@ from recalib.cli.json_file import write_json
 from recalib.cli.spelling import modern
 from recalib.errors import RecalibError, unknown
 from recalib.measure.cells import BASELINE, Cell
-from recalib.measure.kernels import Kernel, kernels_to_file
+from recalib.measure.kernels import TimedPass, kernels_to_file
 from recalib.measure.run import run
 from recalib.measure.session import How
 from recalib.measure.targets import MODULES, TARGETS, Target, allowed, bench, chosen, not_here, verdict
@@ -145,7 +145,7 @@ def _plan(targets: Sequence[Target], modules: Sequence[str], how: How) -> None:
         print(f"{target.name:4} {target.claim}: {reason or 'measured by recalib train'}")
 
 
-def _kernel_table(kernels: Sequence[Kernel]) -> str:
+def _kernel_table(kernels: Sequence[TimedPass]) -> str:
     first = kernels[0]
     title = f"passes over a map {list(first.shape)}, {first.dtype}, against a copy of the same map"
     rows = [

@@ -1,6 +1,6 @@
 """``recalib detect train``: detectors by a recipe, into run folders that can be resumed."""
 
-from recalib.cli.training import Command
+from recalib.cli.training import TrainingCommand
 from recalib.detection.job import DetectionJob
 from recalib.detection.recipes import RECIPES
 
@@ -19,4 +19,4 @@ Recipes: """
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    return Command(DetectionJob, RECIPES, EXAMPLE).main(argv)
+    return TrainingCommand(DetectionJob, RECIPES, EXAMPLE).main(argv)

@@ -18,7 +18,7 @@ FLAGS = ("--engine", "--address", "--gpus", "--on")
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineArguments:
     """Where a command does its work."""
 
     engine: Literal["local", "ray"] = "local"
@@ -44,7 +44,7 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class TrainingEngine(Engine):
+class TrainingEngine(EngineArguments):
     """Where trainings run."""
 
     gpus: float | None = None
@@ -58,7 +58,7 @@ class TrainingEngine(Engine):
 
 
 @dataclass(frozen=True)
-class MeasuringEngine(Engine):
+class MeasuringEngine(EngineArguments):
     """Where something is measured: alone on one node."""
 
     on: str | None = None

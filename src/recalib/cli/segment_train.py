@@ -1,6 +1,6 @@
 """``recalib segment train``: segmentation networks by a recipe, into run folders that can be resumed."""
 
-from recalib.cli.training import Command
+from recalib.cli.training import TrainingCommand
 from recalib.segmentation.job import SegmentationJob
 from recalib.segmentation.recipes import RECIPES
 
@@ -16,4 +16,4 @@ Recipes: """
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    return Command(SegmentationJob, RECIPES, EXAMPLE).main(argv)
+    return TrainingCommand(SegmentationJob, RECIPES, EXAMPLE).main(argv)

@@ -1,7 +1,7 @@
 """``recalib train``: a recipe, on networks with or without attention, into run folders that can be resumed."""
 
 from recalib.classification import RECIPES, ClassificationJob
-from recalib.cli.training import Command
+from recalib.cli.training import TrainingCommand
 
 EXAMPLE = """Train a network by a recipe; every field of the recipe is a flag.
 
@@ -16,4 +16,4 @@ Recipes: """
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
-    return Command(ClassificationJob, RECIPES, EXAMPLE).main(argv)
+    return TrainingCommand(ClassificationJob, RECIPES, EXAMPLE).main(argv)

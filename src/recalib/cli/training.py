@@ -25,7 +25,7 @@ PLAIN = (NONE, "baseline")  # the network without attention; the second is an ol
 
 
 @dataclass(frozen=True)
-class Command:
+class TrainingCommand:
     """A training command.
 
     Attributes:

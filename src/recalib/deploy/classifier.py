@@ -38,7 +38,7 @@ class NoClassifier(RecalibError):
     """A network gives something else than logits (N, classes)."""
 
 
-class Exported(nn.Module):
+class ExportedModule(nn.Module):
     """An exported file as a module: whatever batch comes in is split and filled up to what the file takes.
 
     Args:
@@ -160,7 +160,7 @@ def open_exported_classifier(path: Path, size: tuple[int, int] | None = None) ->
     if size not in (None, about.size) and not about.dynamic:
         raise RecalibError(f"size {_by(size)}: {path.name} holds for {_by(about.size)} only")
     about = replace(about, size=size or about.size)
-    return Classifier(Exported(run, about), about, form.name)
+    return Classifier(ExportedModule(run, about), about, form.name)
 
 
 def _open_checkpoint(path: Path, model: str | None, size: tuple[int, int] | None) -> Classifier:

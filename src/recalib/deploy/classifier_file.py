@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recalib.data.pictures import read_batch
 from recalib.deploy.about import About
-from recalib.deploy.classifier import Exported
+from recalib.deploy.classifier import ExportedModule
 from recalib.deploy.deploy import deploy
 from recalib.deploy.formats import Format, find_format
 from recalib.deploy.formats.base import AXES
@@ -118,7 +118,7 @@ def _check(
 ) -> tuple[tuple[tuple[int, ...], ...], float, float]:
     """Shapes that were run, the largest difference, and the percentage of images with the same most probable class."""
     run, metadata = form.read(path)
-    exported = Exported(run, About.from_metadata(metadata, path.name))
+    exported = ExportedModule(run, About.from_metadata(metadata, path.name))
     shapes, worst, same = [], 0.0, []
     for images in _batches(about, files):
         with torch.inference_mode():

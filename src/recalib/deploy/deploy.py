@@ -14,7 +14,7 @@ from recalib.deploy.deployed import Deployed, references, seal, set_graph, stays
 from recalib.deploy.forms import Form, form_by_rule, forms_of
 from recalib.deploy.graph import finish, shapes_of, simplify
 from recalib.deploy.rewrite import rewrite, work_in_place
-from recalib.deploy.sites import Site, Target, find_sites
+from recalib.deploy.sites import TailSite, Target, find_sites
 from recalib.errors import RecalibError, WorkFailed, unknown
 from recalib.surgery import example_input, refuse_finished
 
@@ -143,8 +143,8 @@ def assemble(graph: Deployed, example: Tensor, target: Target, choices: dict[tup
 
 
 def chosen_forms(
-    sites: Sequence[Site], target: Target, device: torch.device, choices: dict[tuple[int, int], Form]
-) -> list[tuple[Site, Form]]:
+    sites: Sequence[TailSite], target: Target, device: torch.device, choices: dict[tuple[int, int], Form]
+) -> list[tuple[TailSite, Form]]:
     """The form of each site: the one chosen, where the site can take it, else the rule's."""
     chosen = []
     for site in sites:
@@ -155,7 +155,7 @@ def chosen_forms(
     return chosen
 
 
-def _assemble(graph: Deployed, forms: Sequence[tuple[Site, Form]], target: Target) -> Deployed:
+def _assemble(graph: Deployed, forms: Sequence[tuple[TailSite, Form]], target: Target) -> Deployed:
     for site, form in forms:
         rewrite(graph, site, target, form)
     if target == "eager":
@@ -164,12 +164,12 @@ def _assemble(graph: Deployed, forms: Sequence[tuple[Site, Form]], target: Targe
     return graph
 
 
-def key(site: Site) -> tuple[int, int]:
+def key(site: TailSite) -> tuple[int, int]:
     """Common to sites of the same kind: channels and H*W."""
     return site.attention.channels, site.size
 
 
-def sites_of(graph: Deployed, *inputs: Any) -> list[Site]:
+def sites_of(graph: Deployed, *inputs: Any) -> list[TailSite]:
     """Sites of a graph at this input.
 
     Raises:

@@ -4,14 +4,14 @@ from typing import Literal
 
 import torch
 
-from recalib.deploy.sites import Site, Target
+from recalib.deploy.sites import TailSite, Target
 
 Form = Literal["map", "input", "tail", "epilogue"]
 """Source of a gate and who applies it: from the map or from the convolution's input, with operators of the
 runtime; or from the map in `recalib.ops.recalibrate`, or from the input in the convolution's epilogue, with kernels."""
 
 
-def forms_of(site: Site, target: Target) -> list[Form]:
+def forms_of(site: TailSite, target: Target) -> list[Form]:
     """Every form that computes a site in a target."""
     found: list[Form] = ["map"]
     if gate_first_is_possible(site):
@@ -23,12 +23,12 @@ def forms_of(site: Site, target: Target) -> list[Form]:
     return found
 
 
-def forms_to_measure(site: Site, target: Target, device: torch.device) -> list[Form]:
+def forms_to_measure(site: TailSite, target: Target, device: torch.device) -> list[Form]:
     """Those that may be the quickest: without a GPU there are no kernels."""
     return [form for form in forms_of(site, target) if device.type == "cuda" or form in ("map", "input")]
 
 
-def form_by_rule(site: Site, target: Target, device: torch.device) -> Form:
+def form_by_rule(site: TailSite, target: Target, device: torch.device) -> Form:
     """The form that a site takes unmeasured.
 
     In eager mode on a GPU the kernels of a tail move fewer maps than operators behind a gate from the input, in fewer
@@ -40,12 +40,12 @@ def form_by_rule(site: Site, target: Target, device: torch.device) -> Form:
     return "input" if gate_stays_blocked(site, target) or gate_first_pays(site) else "map"
 
 
-def gate_first_is_possible(site: Site) -> bool:
+def gate_first_is_possible(site: TailSite) -> bool:
     """True if a site's gate can be computed from the input of the convolution before it."""
     return site.conv is not None and site.layers is not None
 
 
-def gate_stays_blocked(site: Site, target: Target) -> bool:
+def gate_stays_blocked(site: TailSite, target: Target) -> bool:
     """The rule for a gate of convolutions in ONNX Runtime's blocked layout: wherever a 1x1 convolution and a ReLU are.
 
     Whatever reads the map, too, keeps ONNX Runtime from fusing addition and ReLU into the convolution, which costs two
@@ -56,7 +56,7 @@ def gate_stays_blocked(site: Site, target: Target) -> bool:
     return site.conv is not None and site.conv.kernel_size == (1, 1)
 
 
-def gate_first_pays(site: Site) -> bool:
+def gate_first_pays(site: TailSite) -> bool:
     """The rule for reading the convolution's input instead of its output: the values read for one image.
 
     The output's way reads the map, C_out * H*W, and the first layer; the input's way reads C_in * H*W and the folded

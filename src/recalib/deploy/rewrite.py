@@ -11,12 +11,12 @@ from recalib.deploy.deployed import Deployed
 from recalib.deploy.forms import Form, gate_stays_blocked
 from recalib.deploy.gates import Gate, GateFirst, kind, means
 from recalib.deploy.graph import module_of, put_new_module
-from recalib.deploy.sites import Site, Target, is_add, is_relu
+from recalib.deploy.sites import TailSite, Target, is_add, is_relu
 from recalib.deploy.tails import ConvTail, Tail, without_bias
 from recalib.ops.capture import is_observed
 
 
-def rewrite(graph: Deployed, site: Site, target: Target, form: Form) -> None:
+def rewrite(graph: Deployed, site: TailSite, target: Target, form: Form) -> None:
     """Put a site's gate and its integration into the graph in the form that suits the target.
 
     Args:
@@ -31,7 +31,7 @@ def rewrite(graph: Deployed, site: Site, target: Target, form: Form) -> None:
         _put_gate(graph, site, target, form == "input")
 
 
-def _put_gate(graph: Deployed, site: Site, target: Target, gate_first: bool) -> None:
+def _put_gate(graph: Deployed, site: TailSite, target: Target, gate_first: bool) -> None:
     gate, inside = _gate_of(site, target, gate_first)
     source = site.map.all_input_nodes[0] if gate_first else site.map
     name = put_new_module(graph, f"{site.node.target}_gate", gate)
@@ -46,7 +46,7 @@ def _put_gate(graph: Deployed, site: Site, target: Target, gate_first: bool) -> 
     _integrate(graph.fx_graph, site, operand, target, gate_first)
 
 
-def _gate_of(site: Site, target: Target, gate_first: bool) -> tuple[nn.Module, bool]:
+def _gate_of(site: TailSite, target: Target, gate_first: bool) -> tuple[nn.Module, bool]:
     """The gate of a site, and whether its result is in the blocked layout of ONNX Runtime."""
     pool = means_blocked if _keeps_blocked(site, target) else means
     if gate_first:
@@ -59,12 +59,12 @@ def _gate_of(site: Site, target: Target, gate_first: bool) -> tuple[nn.Module, b
     return (Gate(site.attention, pool), False) if blocked is None else (blocked, True)
 
 
-def _keeps_blocked(site: Site, target: Target) -> bool:
+def _keeps_blocked(site: TailSite, target: Target) -> bool:
     """True if the map is to stay in the blocked layout: only where a ReLU follows is there a fusion to keep."""
     return target == "onnxruntime" and site.relu is not None
 
 
-def _put_whole(graph: Deployed, site: Site, form: Form) -> None:
+def _put_whole(graph: Deployed, site: TailSite, form: Form) -> None:
     """One module from the map, or from the convolution's input, and the shortcut to the end of the site."""
     relu, source = site.relu is not None, site.map
     if form == "epilogue":
@@ -83,7 +83,7 @@ def _put_whole(graph: Deployed, site: Site, form: Form) -> None:
         graph.fx_graph.erase_node(node)
 
 
-def _integrate(graph: fx.Graph, site: Site, operand: fx.Node, target: Target, gate_first: bool) -> None:
+def _integrate(graph: fx.Graph, site: TailSite, operand: fx.Node, target: Target, gate_first: bool) -> None:
     shift = kind(site.attention) == "shift"
     if shift and gate_first and site.add is not None and target in FUSES_CONV_ADD_RELU:
         # On the shortcut the shift leaves convolution + addition + ReLU together for the runtime to fuse.

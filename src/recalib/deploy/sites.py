@@ -20,7 +20,7 @@ from recalib.runtimes.base import Target as Target
 
 
 @dataclass(frozen=True)
-class Site:
+class TailSite:
     """A tail of the graph: ``[relu](attention(conv(h)) [+ residual])``.
 
     Attributes:
@@ -58,7 +58,7 @@ class Site:
         return next(n for n in self.add.all_input_nodes if n is not self.node)
 
 
-def find_sites(graph: Deployed, sizes: dict[fx.Node, torch.Size]) -> list[Site]:
+def find_sites(graph: Deployed, sizes: dict[fx.Node, torch.Size]) -> list[TailSite]:
     """Every attention on moments of maps (N, C, H, W) in the graph that integrates by a scale or by a shift.
 
     One that somebody hooked into, or that was not reached, is left as it is, as are those of maps of other dimensions.
@@ -76,7 +76,7 @@ def find_sites(graph: Deployed, sizes: dict[fx.Node, torch.Size]) -> list[Site]:
             relu = _only_user(add, lambda n: is_relu(graph, n)) if add is not None else None
             h, w = sizes[node][2:]
             conv = conv if _is_linear_in_means(conv) else None
-            found.append(Site(node, attention, conv, add, relu, h * w, centre))
+            found.append(TailSite(node, attention, conv, add, relu, h * w, centre))
     return found
 
 

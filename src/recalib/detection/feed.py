@@ -18,7 +18,7 @@ Batch = tuple[list[Tensor], list[Target]]
 LEARNT = ("boxes", "labels", "masks", "image_id", "instead_of")
 
 
-class Feed:
+class DetectionFeed:
     """Batches of images (3, H, W) in [0, 1] and their targets, without crowd regions, on a device.
 
     Each target has ``domain`` besides, what is known of the image, such as ``{"timeofday": "night"}``; nothing where it

@@ -15,7 +15,7 @@ from recalib.detection.checkpoints import write_detector
 from recalib.detection.detectors import build_from_recipe, detector_spec
 from recalib.detection.domains import values_of
 from recalib.detection.evaluation import detect, joined, summary
-from recalib.detection.feed import Batch, Feed
+from recalib.detection.feed import Batch, DetectionFeed
 from recalib.detection.recipes import DetectionRecipe
 from recalib.detection.style import Adversarial
 from recalib.detection.watch import keep_frame
@@ -84,7 +84,7 @@ class Detection(Task):
             "test": test,
             **({"aside": aside} if aside else {}),
         }
-        self.train = Feed(
+        self.train = DetectionFeed(
             train, batch=recipe.batch, augment=recipe.augment, seed=recipe.seed, repeat=recipe.repeat,
             drop_last=recipe.drop_last, workers=workers, device=device, share=share,
         )  # fmt: skip

@@ -58,7 +58,7 @@ or, wherever [recalib](https://pypi.org/project/recalib) takes a network by name
 
 
 @dataclass(frozen=True)
-class About:
+class CardFacts:
     """Facts for the model card that a network does not tell itself.
 
     Attributes:
@@ -76,7 +76,7 @@ class About:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save_pretrained(model: nn.Module, folder: str | Path, about: About | None = None) -> None:
+def save_pretrained(model: nn.Module, folder: str | Path, about: CardFacts | None = None) -> None:
     """Write a folder as the hub has it: weights, configuration and model card.
 
     Args:
@@ -89,13 +89,13 @@ def save_pretrained(model: nn.Module, folder: str | Path, about: About | None = 
         WorkFailed: where the folder cannot be written.
     """
     try:
-        _OnHub(model, about or About(), Path(folder).name).save_pretrained(Path(folder))
+        _OnHub(model, about or CardFacts(), Path(folder).name).save_pretrained(Path(folder))
     except OSError as error:
         raise WorkFailed(f"{folder} cannot be written: {error.strerror}") from None
 
 
 def push_to_hub(
-    model: nn.Module, repository: str, about: About | None = None, *, private: bool | None = None,
+    model: nn.Module, repository: str, about: CardFacts | None = None, *, private: bool | None = None,
     token: str | None = None, **options: Any,
 ) -> str:  # fmt: skip
     """Upload a network, its configuration and its model card.
@@ -115,7 +115,7 @@ def push_to_hub(
         WorkFailed: where the hub refuses.
     """
     try:
-        network = _OnHub(model, about or About(), repository)
+        network = _OnHub(model, about or CardFacts(), repository)
         return str(network.push_to_hub(repository, private=private, token=token, **options))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise WorkFailed(f"{repository}: {_line(error)}") from None
@@ -258,7 +258,7 @@ class _OnHub(nn.Module, PyTorchModelHubMixin, library_name=LIBRARY):
         repository: its name, or that of the folder.
     """
 
-    def __init__(self, network: nn.Module, about: About, repository: str) -> None:
+    def __init__(self, network: nn.Module, about: CardFacts, repository: str) -> None:
         super().__init__()
         self.network, self.about, self.repository = network, about, repository
 
@@ -287,10 +287,10 @@ class _OnHub(nn.Module, PyTorchModelHubMixin, library_name=LIBRARY):
     def _from_pretrained(cls, *, model_id: str, num_classes: int | None = None, **options: Any) -> _OnHub:
         wanted = ("revision", "cache_dir", "force_download", "local_files_only", "token")
         weights = _file(model_id, WEIGHTS, **{name: options[name] for name in wanted if name in options})
-        return cls(load_checkpoint(weights, num_classes=num_classes).eval(), About(), model_id)
+        return cls(load_checkpoint(weights, num_classes=num_classes).eval(), CardFacts(), model_id)
 
 
-def _facts(insertion: Insertion, info: CheckpointInfo, about: About) -> Iterator[str]:
+def _facts(insertion: Insertion, info: CheckpointInfo, about: CardFacts) -> Iterator[str]:
     """The lines of the card; what nobody told is left out."""
     if insertion.placements:
         starts = {bool(placement.options.get("identity")) for placement in insertion.placements}

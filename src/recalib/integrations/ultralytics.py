@@ -15,7 +15,7 @@ from torch import nn
 
 from recalib.errors import RecalibError
 from recalib.surgery import insert_, inserted
-from recalib.surgery.anew import Attended
+from recalib.surgery.anew import AttendedYaml
 
 _MADE: dict[str, type] = {}
 
@@ -73,7 +73,7 @@ def __getattr__(name: str) -> Any:
 def _class(name: str, base: type, attention: Any, arguments: dict[str, Any]) -> type:
     def get_model(self: Any, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
         """The model of the base, with attention, and then with the weights."""
-        plain = dict(cfg) if isinstance(cfg, Attended) else cfg
+        plain = dict(cfg) if isinstance(cfg, AttendedYaml) else cfg
         model: nn.Module = base.get_model(self, cfg=plain, weights=None, verbose=verbose)  # type: ignore[attr-defined]
         insertion = insert_(model, attention, **arguments)
         if verbose:

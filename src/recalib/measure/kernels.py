@@ -29,7 +29,7 @@ Step = Callable[[], Any]
 
 
 @dataclass
-class Kernel:
+class TimedPass:
     """A pass over one map.
 
     Attributes:
@@ -84,7 +84,7 @@ def measure_kernels(
     shape: Sequence[int] | None = None,
     rounds: int | None = None,
     layouts: Sequence[str] = tuple(LAYOUTS),
-) -> list[Kernel]:
+) -> list[TimedPass]:
     """Time every pass of the device's backend and a copy, in turn; first their results are checked against float64.
 
     Args:
@@ -114,7 +114,7 @@ def measure_kernels(
             speed = maps * volume / float(np.median(times[name])) / 1e6
             share = ratio_interval(scaled, times[name])._asdict()
             found.append(
-                Kernel(name, layout, shape, str(dtype).split(".")[1], maps * volume, times[name], speed, share)
+                TimedPass(name, layout, shape, str(dtype).split(".")[1], maps * volume, times[name], speed, share)
             )
         del steps, sessions, session
         free_memory()
@@ -174,7 +174,7 @@ def _check(
             raise WorkFailed(f"{name} of a map {tuple(x.shape)} differs by {error:.1e} from float64")
 
 
-def kernels_to_file(out: Path, device: torch.device, command: str = "", **how: Any) -> list[Kernel]:
+def kernels_to_file(out: Path, device: torch.device, command: str = "", **how: Any) -> list[TimedPass]:
     """Measure the passes on a device and add them to a file of JSON lines, below lines for the run and the machine.
 
     A layout is on the disk before the next begins, and one that fails is a line that says why.
@@ -186,7 +186,7 @@ def kernels_to_file(out: Path, device: torch.device, command: str = "", **how: A
     settings = Settings(precision, torch.get_num_threads(), device, find_protocol("clean"))
     about = {"command": command, "code": code_digest(), "source": code_version()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    kernels: list[Kernel] = []
+    kernels: list[TimedPass] = []
     failure: Exception | None = None
     with out.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(line) + "\n" for line in ({"run": about}, {"machine": describe(settings)}))

@@ -107,7 +107,7 @@ class InParts(Session):
 
 
 @dataclass
-class Candidate:
+class PendingCell:
     """A cell on its way to being measured.
 
     Attributes:
@@ -140,7 +140,7 @@ def measure(
     """
     start = time.monotonic()
     settings = how.settings(group.cells[0].precision)
-    candidates = [Candidate(replace(cell)) for cell in group.cells]
+    candidates = [PendingCell(replace(cell)) for cell in group.cells]
     try:
         with _state(settings):
             ready = _prepare(
@@ -153,8 +153,8 @@ def measure(
 
 
 def _prepare(
-    group: Group, candidates: Sequence[Candidate], how: How, progress: Progress, until: float | None
-) -> list[Candidate]:
+    group: Group, candidates: Sequence[PendingCell], how: How, progress: Progress, until: float | None
+) -> list[PendingCell]:
     """Those that are ready to run, in the order they were given."""
     try:
         prepare = group.preparing(how)
@@ -190,7 +190,7 @@ def _urgency(cell: Cell, cells: Sequence[Cell]) -> int:
     return ranks.index(rank) if rank in ranks else 4
 
 
-def _time(ready: Sequence[Candidate], how: How, progress: Progress, what: str, until: float | None) -> None:
+def _time(ready: Sequence[PendingCell], how: How, progress: Progress, what: str, until: float | None) -> None:
     """Time what is ready, in turn, for as long as is asked for."""
     if not ready:
         return
@@ -215,7 +215,7 @@ def _time(ready: Sequence[Candidate], how: How, progress: Progress, what: str, u
 
 
 def _rounds(
-    ready: Sequence[Candidate], rounds: int | None, progress: Progress, what: str, until: float | None = None
+    ready: Sequence[PendingCell], rounds: int | None, progress: Progress, what: str, until: float | None = None
 ) -> None:
     """So many rounds, or as many as the timer's budget gives; until then, but never too few for an interval."""
     start = time.perf_counter()
@@ -227,7 +227,7 @@ def _rounds(
             return
 
 
-def _until_narrow(ready: Sequence[Candidate], how: How, progress: Progress, what: str, until: float | None) -> None:
+def _until_narrow(ready: Sequence[PendingCell], how: How, progress: Progress, what: str, until: float | None) -> None:
     """Some rounds of all, then rounds of what decides the advice until its intervals are narrow or time is over."""
     end = time.monotonic() + LONGEST_WITHIN_S if until is None else until
     _rounds(ready, timer.FEWEST_ROUNDS, progress, what, until)
@@ -246,13 +246,13 @@ def _until_narrow(ready: Sequence[Candidate], how: How, progress: Progress, what
             return
 
 
-def _widest(deciding: Sequence[Candidate], how: How) -> float:
+def _widest(deciding: Sequence[PendingCell], how: How) -> float:
     """Half of the widest interval of an overhead among these, in points."""
     cells = conclude([replace(one, cell=replace(one.cell)) for one in deciding], find_protocol(how.protocol))
     return max((50 * (one.overhead.high - one.overhead.low) for one in cells if one.overhead), default=0.0)
 
 
-def conclude(candidates: Sequence[Candidate], protocol: Protocol) -> list[Cell]:
+def conclude(candidates: Sequence[PendingCell], protocol: Protocol) -> list[Cell]:
     """The cells with their latencies and overheads; those with too few rounds for an interval are left out.
 
     Which overheads differ from none the process that gathers the cells says (`tell_apart`): SciPy takes seconds and
@@ -344,7 +344,7 @@ def tell_apart(cells: Sequence[Cell], protocol: Protocol) -> list[Cell]:
     return list(cells)
 
 
-def _sessions(candidates: Sequence[Candidate]) -> list[Session]:
+def _sessions(candidates: Sequence[PendingCell]) -> list[Session]:
     return [one.session for one in candidates if one.session is not None]
 
 

@@ -28,7 +28,7 @@ _HOOKS_OF_ALL = tuple(
 )
 
 
-class Plan:
+class LaunchPlan:
     """Launches, and what they rely on.
 
     Args:
@@ -58,7 +58,7 @@ class Plan:
         return [t.data_ptr() for t in self.launches.tensors] == self._pointers and not any(self._hooks)
 
 
-_PLANS: WeakKeyDictionary[nn.Module, dict[Any, Plan]] = WeakKeyDictionary()
+_PLANS: WeakKeyDictionary[nn.Module, dict[Any, LaunchPlan]] = WeakKeyDictionary()
 
 
 def recall(
@@ -98,7 +98,7 @@ def first(
     if launches is None:
         return None
     y = launches(x, residual)
-    found = Plan(launches, norm, [m for whole in (gate, norm) if whole is not None for m in whole.modules()])
+    found = LaunchPlan(launches, norm, [m for whole in (gate, norm) if whole is not None for m in whole.modules()])
     if found.complete:
         plans = _PLANS.setdefault(owner, {})
         if len(plans) >= _MOST:

@@ -29,7 +29,7 @@ CAPTION = (
 )
 
 
-class Line(NamedTuple):
+class FileLine(NamedTuple):
     """One file.
 
     Attributes:
@@ -54,7 +54,7 @@ def headings(cells: Sequence[Cell]) -> list[str]:
     return ["network", "runtime", "precision", *_others(cells), "module", "form"]
 
 
-def lines(cells: Sequence[Cell]) -> list[Line]:
+def lines(cells: Sequence[Cell]) -> list[FileLine]:
     """The files that were evaluated; none where no labelled images were given."""
     found = []
     for one in evaluated(cells):
@@ -64,7 +64,7 @@ def lines(cells: Sequence[Cell]) -> list[Line]:
         counted = [median_text(cell), overhead_cell(cell), one.top1, one.change, f"{one.found['p']:.2g}"]
         top1, fp32 = one.found["top1"], one.found["top1_fp32"]
         sort = [cell.figure_ms, cell.overhead.ratio if cell.overhead else "", top1, top1 - fp32, one.found["p"]]
-        found.append(Line(named, counted, sort, facets_of(cell), not one.differs, is_like_plain(cell)))
+        found.append(FileLine(named, counted, sort, facets_of(cell), not one.differs, is_like_plain(cell)))
     return found
 
 

@@ -12,7 +12,7 @@ from recalib.report.marks import Mark, marks
 from recalib.report.page import render
 from recalib.report.svg import alt, draw
 from recalib.report.trained import seed_curves
-from recalib.training.table import SCORED, Row
+from recalib.training.table import SCORED, NetworkRow
 
 COLUMNS = ("network", "parameters", "MMACs", "ms", "overhead, %", "seeds", "score", "gain")
 
@@ -114,10 +114,10 @@ def _half(network: Mapping[str, Any]) -> float:
     return float(t.ppf(0.975, n - 1)) * network["std"] / n**0.5 if n > 1 else 0.0
 
 
-def _row(network: Mapping[str, Any]) -> Row:
+def _row(network: Mapping[str, Any]) -> NetworkRow:
     """The network's curve as `recalib report` draws those of runs."""
     curve = [(fmean(epoch), stdev(epoch) if len(epoch) > 1 else 0.0) for epoch in network["curve"]]
-    return Row(network["name"], network["name"], "", SCORED[0], {}, curve, {})
+    return NetworkRow(network["name"], network["name"], "", SCORED[0], {}, curve, {})
 
 
 def _cells(network: Mapping[str, Any]) -> list[str]:

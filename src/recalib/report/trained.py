@@ -12,12 +12,12 @@ from rich.text import Text
 from recalib.report.marks import Mark, marks
 from recalib.report.page import render
 from recalib.report.svg import alt, draw
-from recalib.training.table import LEGEND, Row, accuracies, against_baseline, caption, markdown, named_row
+from recalib.training.table import LEGEND, NetworkRow, accuracies, against_baseline, caption, markdown, named_row
 
 _STYLES = {"best": "bold", "close": "underline", "": ""}
 
 
-def show_trained(rows: list[Row], console: Console | None = None) -> None:
+def show_trained(rows: list[NetworkRow], console: Console | None = None) -> None:
     """Print the table: in the form of Markdown where output is no terminal."""
     console = console or Console()
     if not console.is_terminal:
@@ -39,7 +39,7 @@ def show_trained(rows: list[Row], console: Console | None = None) -> None:
     console.print("\n".join(said), style="dim", markup=False, highlight=False)
 
 
-def trained_page(rows: Sequence[Row], left_out: Sequence[str], command: str) -> str:
+def trained_page(rows: Sequence[NetworkRow], left_out: Sequence[str], command: str) -> str:
     """The page as HTML: for each network and recipe its modules' curves and their table. It loads nothing.
 
     Args:
@@ -55,20 +55,20 @@ def trained_page(rows: Sequence[Row], left_out: Sequence[str], command: str) -> 
     )
 
 
-def _compared(row: Row, rows: Sequence[Row]) -> str:
+def _compared(row: NetworkRow, rows: Sequence[NetworkRow]) -> str:
     found = against_baseline(row, rows)
     return found.text() if found else ""
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[NetworkRow]) -> list[str]:
     return [f"{named_row(row)}: {note}" for row in rows for note in row.notes]
 
 
-def _title(row: Row) -> str:
+def _title(row: NetworkRow) -> str:
     return ", ".join(filter(None, (row.model, row.recipe)))
 
 
-def _group(title: str, rows: list[Row], look: dict[str, Mark]) -> dict[str, Any]:
+def _group(title: str, rows: list[NetworkRow], look: dict[str, Mark]) -> dict[str, Any]:
     return {
         "title": title,
         "caption": caption(rows[0]),
@@ -90,7 +90,7 @@ def _group(title: str, rows: list[Row], look: dict[str, Mark]) -> dict[str, Any]
     }
 
 
-def seed_curves(rows: Sequence[Row], look: dict[str, Mark], width: int) -> str:
+def seed_curves(rows: Sequence[NetworkRow], look: dict[str, Mark], width: int) -> str:
     """Mean test accuracy after every epoch, with a band of one standard deviation, as an SVG.
 
     Args:

@@ -26,7 +26,7 @@ def missing() -> str | None:
 
 
 @dataclass(frozen=True)
-class Place:
+class BuildPlace:
     """Where an engine is built, and the only kind of place where it runs.
 
     Attributes:
@@ -40,7 +40,7 @@ class Place:
     capability: tuple[int, int]
 
     @classmethod
-    def here(cls) -> "Place":
+    def here(cls) -> "BuildPlace":
         """This machine's first GPU."""
         import tensorrt
 
@@ -52,7 +52,7 @@ class Place:
         return _digest(*map(str, astuple(self)))
 
 
-def engine_key(network: bytes, shape: tuple[int, ...], precision: str, place: Place) -> str:
+def engine_key(network: bytes, shape: tuple[int, ...], precision: str, place: BuildPlace) -> str:
     """Name of an engine, another one for every other network, weights included, shape, precision and place."""
     return _digest(hashlib.sha256(network).hexdigest(), str(tuple(shape)), precision, place.key)
 
@@ -68,7 +68,7 @@ def engine(network: bytes, shape: tuple[int, ...], precision: str) -> bytes:
     Raises:
         WorkFailed: if TensorRT does not take the network.
     """
-    place = Place.here()
+    place = BuildPlace.here()
     file = cache_folder("tensorrt") / f"{engine_key(network, shape, precision, place)}.engine"
     if not file.exists():
         _write(file, build(network, cache_folder("tensorrt") / f"{place.key}.timing", tf32=precision == "tf32"))

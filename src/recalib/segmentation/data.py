@@ -168,7 +168,7 @@ def changes(augment: str, size: int) -> v2.Transform:
     ])  # fmt: skip
 
 
-class Feed:
+class SegmentationFeed:
     """Batches of images and labels, each a function of (seed, epoch, step).
 
     Args:

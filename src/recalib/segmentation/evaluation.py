@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recalib.errors import RecalibError, require_packages
-from recalib.segmentation.data import IGNORED, Batch, Feed, changes, open_pictures
+from recalib.segmentation.data import IGNORED, Batch, SegmentationFeed, changes, open_pictures
 from recalib.segmentation.networks import load_segmenter
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def evaluate(
         differ = ", ".join(sorted({*pictures.classes} ^ {*classes})[:5]) or "their order"
         raise RecalibError(f"{checkpoint} and {pictures.source} differ in their classes: {differ}")
     shown = pictures.only(range(len(pictures))[:limit])
-    feed = Feed(shown, 1, changes("none", side), device=device, workers=workers)
+    feed = SegmentationFeed(shown, 1, changes("none", side), device=device, workers=workers)
     batches: Iterable[Batch] = feed.in_order(batch)
     if watch is not None:
         batches = watch(batches, -(-len(shown) // batch))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recalib.errors import RecalibError
-from recalib.segmentation.data import IGNORED, Batch, Feed, Pictures, changes
+from recalib.segmentation.data import IGNORED, Batch, Pictures, SegmentationFeed, changes
 from recalib.segmentation.evaluation import Overlap, overlap
 from recalib.segmentation.networks import build_segmenter, write_segmenter
 from recalib.segmentation.recipes import SegmentationRecipe
@@ -40,9 +40,9 @@ class Segmentation(Task):
         self.recipe, self.pictures, self.there, self.preset = recipe, parts, there, preset
         self.classes, self.aside = parts["train"].classes, "aside" in parts
         common = {"seed": recipe.seed, "repeat": recipe.repeat, "drop_last": recipe.drop_last, **reading}
-        self.batches = Feed(parts["train"], recipe.batch, changes(recipe.augment, recipe.size), **common)
+        self.batches = SegmentationFeed(parts["train"], recipe.batch, changes(recipe.augment, recipe.size), **common)
         self.train = self.batches
-        self.shown = {name: Feed(parts[name], reading["share"][1], changes("none", recipe.size), **reading)
+        self.shown = {name: SegmentationFeed(parts[name], reading["share"][1], changes("none", recipe.size), **reading)
                       for name in parts if name != "train"}  # fmt: skip
         self.network = build_segmenter(
             recipe.model, num_classes=len(self.classes), attention=recipe.attention, identity=recipe.identity,

@@ -18,7 +18,7 @@ from recalib.classification.scores import mcnemar, predict
 from recalib.data import FolderTest, normalization_name, read_cifar, read_folder
 from recalib.data.pictures import image_files, read_batch
 from recalib.deploy.about import About
-from recalib.deploy.classifier import Exported, open_classifier
+from recalib.deploy.classifier import ExportedModule, open_classifier
 from recalib.errors import RecalibError
 from recalib.measure.statistics import Interval, ratio_interval
 from recalib.runs import RunFolder
@@ -199,7 +199,7 @@ def _open(job: TrimJob) -> tuple[nn.Module, About]:
     path = Path(job.source)
     trained = path.exists() or job.source.startswith("hf-hub:")
     classifier = open_classifier(weights_of(path) if trained else job.source, model=job.model, attention=job.attention)
-    if isinstance(classifier.network, Exported):
+    if isinstance(classifier.network, ExportedModule):
         raise RecalibError(f"{path.name} is exported: trim the checkpoint that it was made of, and export that")
     return classifier.network.eval(), classifier.about
 

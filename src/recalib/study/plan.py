@@ -54,7 +54,7 @@ DEVICES = {
 
 
 @dataclass(frozen=True)
-class Link:
+class Interconnect:
     """Connections between processes.
 
     Attributes:
@@ -99,8 +99,8 @@ class Cluster:
         cores: devices that really run at the same time; more take turns. Infinite for GPUs.
     """
 
-    inside: Link
-    between: Link
+    inside: Interconnect
+    between: Interconnect
     per_node: int = 8
     memory: float = math.inf
     data_rate: float = math.inf
@@ -109,7 +109,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Step:
+class PredictedStep:
     """One optimizer step, predicted.
 
     Attributes:
@@ -149,7 +149,7 @@ class Step:
         return "all-reduce" if self.exposed > 0.1 * self.compute else "compute"
 
 
-def step(work: Work, cluster: Cluster, devices: int, batch: int, image_bytes: float) -> Step:
+def step(work: Work, cluster: Cluster, devices: int, batch: int, image_bytes: float) -> PredictedStep:
     """Predict one step.
 
     Args:
@@ -171,7 +171,7 @@ def step(work: Work, cluster: Cluster, devices: int, batch: int, image_bytes: fl
     exposed = max(reduce - BACKWARD * compute, last) if devices > 1 else 0.0
     fed = max(batch * image_bytes / cluster.data_rate, each / cluster.decode_rate)
     memory = work.fixed + each * work.activations
-    return Step(devices, batch, compute, reduce, exposed, fed, memory, memory <= cluster.memory)
+    return PredictedStep(devices, batch, compute, reduce, exposed, fed, memory, memory <= cluster.memory)
 
 
 def all_reduce(size: float, devices: int, cluster: Cluster) -> float:
@@ -181,7 +181,7 @@ def all_reduce(size: float, devices: int, cluster: Cluster) -> float:
     return _ring(size, inner, cluster.inside) + _ring(size / inner, nodes, cluster.between)
 
 
-def _ring(size: float, members: int, link: Link) -> float:
+def _ring(size: float, members: int, link: Interconnect) -> float:
     """Reduce-scatter and all-gather: twice all but one part of the message; trees where latency would rule."""
     if members < 2:
         return 0.0
@@ -272,7 +272,7 @@ class Plan:
     epochs: int
     price: float | None = None
 
-    def step(self) -> Step:
+    def step(self) -> PredictedStep:
         """Of all devices."""
         return step(self.work, self.cluster, self.devices, self.batch, self.image_bytes)
 
@@ -297,7 +297,7 @@ class Plan:
             "scales": [asdict(each) | {"bound": each.bound, "seconds": each.seconds} for each in self.scales()],
         }
 
-    def scales(self) -> Iterator[Step]:
+    def scales(self) -> Iterator[PredictedStep]:
         """The same batch a device on 1 to 4,096 devices."""
         each = max(1, self.batch // self.devices)
         for devices in (1, 8, 64, 512, 4096):
@@ -336,7 +336,7 @@ _BREAKS = {
 }
 
 
-def _link(link: Link) -> str:
+def _link(link: Interconnect) -> str:
     return f"{link.rate / GB:g} GB/s, {link.latency * 1e6:g} us"
 
 
@@ -357,5 +357,5 @@ def cluster_of(device: str, **changes: Any) -> Cluster:
     if device not in DEVICES:
         raise unknown("device", device, DEVICES)
     sheet = DEVICES[device]
-    made = Cluster(Link(0.8 * sheet.link, 10e-6), Link(0.8 * 50e9, 20e-6), memory=sheet.memory)
+    made = Cluster(Interconnect(0.8 * sheet.link, 10e-6), Interconnect(0.8 * 50e9, 20e-6), memory=sheet.memory)
     return replace(made, **{name: value for name, value in changes.items() if value is not None})

@@ -90,7 +90,7 @@ class Journal:
         if begun(folder) and not join:
             raise RecalibError(f"{folder} holds a sweep already; add --join to go on with it or work beside it")
         folder.mkdir(parents=True, exist_ok=True)
-        backend = JournalFileBackend(str(file), _Whole(file))
+        backend = JournalFileBackend(str(file), _JournalLock(file))
         with self.locked():
             try:
                 self.storage = optuna.storages.JournalStorage(backend)
@@ -206,7 +206,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-class _Whole(JournalFileOpenLock):
+class _JournalLock(JournalFileOpenLock):
     """Exclusive use of the journal, ended by the death of who has it; a line cut short by a kill is removed."""
 
     def __init__(self, file: Path) -> None:

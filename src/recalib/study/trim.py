@@ -70,7 +70,7 @@ class TrimmedSite:
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """The network with some gates frozen.
 
     Attributes:
@@ -108,7 +108,7 @@ class Trimmed:
     """
 
     sites: tuple[TrimmedSite, ...]
-    curve: tuple[Point, ...]
+    curve: tuple[CurvePoint, ...]
     frozen: int
     labelled: bool
     times: SiteTimes
@@ -191,7 +191,9 @@ def cheapest(added: Mapping[str, float], cost: Mapping[str, float]) -> str:
     return min(added, key=lambda name: added[name] / cost[name] if added[name] > 0 else added[name] * cost[name])
 
 
-def _how_many(curve: Sequence[Point], loss: float | None, keep: int | None, time: float | None, plain: float) -> int:
+def _how_many(
+    curve: Sequence[CurvePoint], loss: float | None, keep: int | None, time: float | None, plain: float
+) -> int:
     if keep is not None:
         return len(curve) - 1 - keep
     if time is not None:
@@ -200,7 +202,7 @@ def _how_many(curve: Sequence[Point], loss: float | None, keep: int | None, time
     return max(point.frozen for point in curve if loss is None or point.loss.points <= loss)
 
 
-def _notes(curve: Sequence[Point], frozen: int, loss: float | None) -> Iterator[str]:
+def _notes(curve: Sequence[CurvePoint], frozen: int, loss: float | None) -> Iterator[str]:
     at = curve[frozen].loss
     width = (at.high - at.low) / 2
     if loss and width > loss:
@@ -270,12 +272,12 @@ class _Trimming:
         self.alone: dict[str, dict[str, Effect]] = {}
         self.constants: list[tuple[str, Affine]] = []
         self.statistics: list[dict[str, Tensor]] = []
-        self.curve: list[Point] = []
+        self.curve: list[CurvePoint] = []
 
     def run(self, cost: Mapping[str, float], journal: _Journal, say: Callable[[str], None]) -> None:
         """Freeze gates until none is left."""
         whole = Effect(0.0, 100.0, self.parts[0].top1(self.parts[0].reference))
-        self.curve = [Point(0, "", "fit", False, whole, self._loss(), 0.0)]
+        self.curve = [CurvePoint(0, "", "fit", False, whole, self._loss(), 0.0)]
         self.alone = self._alone(journal)
         best = {name: _best(effects) for name, effects in self.alone.items()}
         known = [step for step in journal.steps if "site" in step]
@@ -299,7 +301,7 @@ class _Trimming:
         before = self.curve[-1]
         effect = Effect(**step["effect"])
         self.curve.append(
-            Point(before.frozen + 1, step["site"], step["stand_in"], step["adjusted"], effect, self._loss(),
+            CurvePoint(before.frozen + 1, step["site"], step["stand_in"], step["adjusted"], effect, self._loss(),
                   before.ms + ms)
         )  # fmt: skip
 

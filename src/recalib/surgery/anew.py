@@ -12,7 +12,7 @@ from torch import nn
 from recalib.errors import RecalibError
 
 
-class Attended(dict[str, Any]):
+class AttendedYaml(dict[str, Any]):
     """``model.yaml`` of a network with attention: reads as the plain one, and refuses to become another network.
 
     The first thing that building does is to write down the number of channels.
@@ -27,7 +27,7 @@ class Attended(dict[str, Any]):
         super().__setitem__(key, value)
 
     def __reduce__(self) -> Any:
-        return Attended, (dict(self),)
+        return AttendedYaml, (dict(self),)
 
 
 def _configured(model: nn.Module) -> Iterator[nn.Module]:
@@ -39,7 +39,7 @@ def _configured(model: nn.Module) -> Iterator[nn.Module]:
 def guard(model: nn.Module) -> None:
     """Give the network of ultralytics in a model, if there is one, a configuration that keeps its attention."""
     for network in _configured(model):
-        network.yaml = Attended(network.yaml)  # type: ignore[arg-type, assignment]
+        network.yaml = AttendedYaml(network.yaml)  # type: ignore[arg-type, assignment]
 
 
 def unguard(model: nn.Module) -> None:

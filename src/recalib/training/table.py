@@ -41,7 +41,7 @@ SCORED = (
 
 
 @dataclass(frozen=True)
-class Figure:
+class OverSeeds:
     """A figure over seeds, in percent.
 
     Attributes:
@@ -99,7 +99,7 @@ class Paired:
         return f"{self.gain}: open" + (f", {self.decides} seeds would decide" if self.decides else "")
 
 
-def paired(ours: Figure, theirs: Figure) -> Paired:
+def paired(ours: OverSeeds, theirs: OverSeeds) -> Paired:
     """The difference of two figures over their common seeds."""
     seeds = sorted(ours.by_seed.keys() & theirs.by_seed.keys())
     if not seeds:
@@ -111,7 +111,7 @@ def paired(ours: Figure, theirs: Figure) -> Paired:
 
 
 @dataclass(frozen=True)
-class Row:
+class NetworkRow:
     """One network, trained with one or more seeds; figures of the last epoch in percent.
 
     Attributes:
@@ -129,13 +129,13 @@ class Row:
     attention: str
     recipe: str
     columns: tuple[Column, ...]
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, OverSeeds]
     curve: list[tuple[float, float]]
     about: Mapping[str, Any]
     notes: tuple[str, ...] = ()
 
     @property
-    def score(self) -> Figure:
+    def score(self) -> OverSeeds:
         """By which rows are compared."""
         return self.figures[self.columns[0].name]
 
@@ -182,7 +182,7 @@ def _is_scored(row: Mapping[str, Any]) -> bool:
     return any(columns[0].name in row for columns in SCORED)
 
 
-def table(folders: Iterable[Path]) -> list[Row]:
+def table(folders: Iterable[Path]) -> list[NetworkRow]:
     """One row for all runs that differ in their seed alone.
 
     Raises:
@@ -212,13 +212,13 @@ def _module(recipe: dict[str, Any]) -> str:
 
 def _row(
     model: str, attention: str, recipe: str, runs: Mapping[int, Path], configs: Mapping[Path, dict[str, Any]]
-) -> Row:
+) -> NetworkRow:
     rows = {seed: epochs_of(folder) for seed, folder in runs.items()}
     last = [epochs[-1] for epochs in rows.values()]
     columns = next(columns for columns in SCORED if columns[0].name in last[0])
     there = tuple(column for column in columns if all(column.name in row for row in last))
     figures = {
-        column.name: Figure({seed: column.factor * epochs[-1][column.name] for seed, epochs in rows.items()})
+        column.name: OverSeeds({seed: column.factor * epochs[-1][column.name] for seed, epochs in rows.items()})
         for column in there
     }
     score = columns[0]
@@ -233,21 +233,21 @@ def _row(
     }  # fmt: skip
     notes = (note for folder, fact, row in zip(runs.values(), facts, last, strict=True)
              for note in reservations(configs[folder], fact, row))  # fmt: skip
-    return Row(model, attention, recipe, there, figures, curve, about, tuple(dict.fromkeys(notes)))
+    return NetworkRow(model, attention, recipe, there, figures, curve, about, tuple(dict.fromkeys(notes)))
 
 
-def against_baseline(row: Row, rows: Sequence[Row]) -> Paired | None:
+def against_baseline(row: NetworkRow, rows: Sequence[NetworkRow]) -> Paired | None:
     """The score minus that of the same network and recipe without attention, where the table has it."""
     plain = next((rival for rival in _rivals(row, rows) if rival.attention == BASELINE), None)
     return None if plain is None or plain is row else paired(row.score, plain.score)
 
 
-def as_json(rows: list[Row]) -> list[dict[str, Any]]:
+def as_json(rows: list[NetworkRow]) -> list[dict[str, Any]]:
     """Rows for a results file."""
     return [_as_json(row, rows) for row in rows]
 
 
-def _as_json(row: Row, rows: list[Row]) -> dict[str, Any]:
+def _as_json(row: NetworkRow, rows: list[NetworkRow]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for name, figure in row.figures.items():
         figures |= {name: figure.mean, f"{name}_std": figure.std, f"{name}_interval": figure.interval}
@@ -262,7 +262,7 @@ def _as_json(row: Row, rows: list[Row]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def markdown(rows: list[Row]) -> str:
+def markdown(rows: list[NetworkRow]) -> str:
     """A table with bold what is told apart from all others of its network, underlined what is not from the best.
 
     Below it stand the data, epochs and recipe of every network, and what is to be said of its runs.
@@ -290,12 +290,12 @@ LEGEND = (
 )
 
 
-def named_row(row: Row) -> str:
+def named_row(row: NetworkRow) -> str:
     """Network, recipe and module."""
     return ", ".join(filter(None, (row.model, row.recipe, row.attention)))
 
 
-def caption(row: Row) -> str:
+def caption(row: NetworkRow) -> str:
     """Data, epochs and recipe of a row, as far as its runs say."""
     about = row.about
     counts = [f"{about[key]:,} {text} images" for key, text in (("train_images", "training"), ("images", "test"))
@@ -305,7 +305,7 @@ def caption(row: Row) -> str:
     return f"{row.model}: {'; '.join(filter(None, (data, how)))}."
 
 
-def accuracies(row: Row, rows: Sequence[Row]) -> dict[str, tuple[str, Mark]]:
+def accuracies(row: NetworkRow, rows: Sequence[NetworkRow]) -> dict[str, tuple[str, Mark]]:
     """Each figure as text, and whether it is the best of its network and recipe, or not told apart from that.
 
     Args:
@@ -316,11 +316,11 @@ def accuracies(row: Row, rows: Sequence[Row]) -> dict[str, tuple[str, Mark]]:
     return {name: (figure.text(), _mark(name, row, rivals)) for name, figure in row.figures.items()}
 
 
-def _rivals(row: Row, rows: Sequence[Row]) -> list[Row]:
+def _rivals(row: NetworkRow, rows: Sequence[NetworkRow]) -> list[NetworkRow]:
     return [r for r in rows if (r.model, r.recipe) == (row.model, row.recipe)]
 
 
-def _mark(name: str, row: Row, rivals: list[Row]) -> Mark:
+def _mark(name: str, row: NetworkRow, rivals: list[NetworkRow]) -> Mark:
     compared = [rival for rival in rivals if name in rival.figures]
     if len(compared) < 2:
         return ""

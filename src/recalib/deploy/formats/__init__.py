@@ -4,12 +4,12 @@ from pathlib import Path
 
 from recalib.deploy.formats.base import Format, Run
 from recalib.deploy.formats.onnx import Onnx
-from recalib.deploy.formats.openvino import OpenVINO
-from recalib.deploy.formats.tensorrt import TensorRT
+from recalib.deploy.formats.openvino import OpenVINOFile
+from recalib.deploy.formats.tensorrt import TensorRTFile
 from recalib.deploy.formats.torch_export import TorchExport
 from recalib.errors import unknown
 
-FORMATS: dict[str, Format] = {form.name: form for form in (Onnx(), OpenVINO(), TensorRT(), TorchExport())}
+FORMATS: dict[str, Format] = {form.name: form for form in (Onnx(), OpenVINOFile(), TensorRTFile(), TorchExport())}
 
 
 def find_format(name: str) -> Format:

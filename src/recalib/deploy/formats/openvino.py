@@ -16,7 +16,7 @@ from recalib.runtimes.export import ONNX_PACKAGES
 from recalib.runtimes.quantize import to_openvino_int8
 
 
-class OpenVINO(Format):
+class OpenVINOFile(Format):
     """An ``.xml`` file with its weights in a ``.bin`` beside it, metadata in ``rt_info``."""
 
     name = "openvino"

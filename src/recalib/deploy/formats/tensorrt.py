@@ -13,7 +13,7 @@ from recalib.runtimes import engine
 from recalib.runtimes.base import Unsupported
 
 
-class TensorRT(Format):
+class TensorRTFile(Format):
     """An ``.engine`` file, with its metadata in a ``.json`` beside it, since engines hold none."""
 
     name = "tensorrt"

@@ -14,7 +14,7 @@ from recalib.models.create import is_known
 from recalib.surgery.checkpoints import formats
 from recalib.surgery.checkpoints.compare import COUNTER
 from recalib.surgery.checkpoints.files import HEADER, Contents
-from recalib.surgery.checkpoints.format import IMAGENET, Format, Normalization
+from recalib.surgery.checkpoints.format import IMAGENET, CheckpointFormat, Normalization
 from recalib.surgery.checkpoints.mechanisms import attention_tensors, recipe_of_tensors, seen_options
 from recalib.surgery.checkpoints.networks import Architecture, num_classes_of, recognise
 from recalib.surgery.insertion import Insertion, Placement, inserted
@@ -176,7 +176,7 @@ def _another(contents: Contents) -> Checkpoint:
     )
 
 
-def _attended(form: Format, tensors: Mapping[str, Tensor]) -> dict[str, Attended]:
+def _attended(form: CheckpointFormat, tensors: Mapping[str, Tensor]) -> dict[str, Attended]:
     attended = {}
     for name, own in attention_tensors(tensors).items():
         try:
@@ -187,7 +187,7 @@ def _attended(form: Format, tensors: Mapping[str, Tensor]) -> dict[str, Attended
     return attended
 
 
-def _silent(form: Format, tensors: Mapping[str, Tensor]) -> dict[str, Attended]:
+def _silent(form: CheckpointFormat, tensors: Mapping[str, Tensor]) -> dict[str, Attended]:
     """Attention without tensors, which other keys of the file tell."""
     if form.silent is None:
         return {}

@@ -36,7 +36,7 @@ _AS_IT_IS = Rule(r"([\s\S]*)", r"\1")
 
 
 @dataclass(frozen=True)
-class Format:
+class CheckpointFormat:
     """Format in which a project stores networks with attention.
 
     Attributes:

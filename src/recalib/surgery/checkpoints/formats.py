@@ -12,7 +12,7 @@ from recalib.surgery.checkpoints.format import (
     CIFAR,
     IMAGENET,
     NO_EPS,
-    Format,
+    CheckpointFormat,
     Rule,
     columns,
     flat,
@@ -31,7 +31,7 @@ def _by_branch(tensor: Tensor) -> Tensor:
 
 # A Gated Channel Transformation before every convolution, each a Sequential of the two; bottlenecks stride in their
 # first convolution.
-_GCT = Format(
+_GCT = CheckpointFormat(
     name="gct",
     source="z-x-yang/GCT",
     sign=r"(.+\.)?conv\d\.0\.alpha",
@@ -50,7 +50,7 @@ _GCT = Format(
 # Every mechanism is called `rclb`. SRM takes the standard deviation without eps; the newest code of its authors adds
 # 1e-5 to the variance, which the files do not tell.
 _KLOMP = "SanderKlomp/channel-attention or hyunjaelee410/style-based-recalibration-module"
-_KLOMP_MULTI_SE = Format(  # multise: grouped 1x1 convolutions; multise3: three pairs of linear layers
+_KLOMP_MULTI_SE = CheckpointFormat(  # multise: grouped 1x1 convolutions; multise3: three pairs of linear layers
     name="klomp multi-se",
     source=_KLOMP,
     sign=r".+\.rclb\.style_assigner\.weight",
@@ -65,7 +65,7 @@ _KLOMP_MULTI_SE = Format(  # multise: grouped 1x1 convolutions; multise3: three 
         Rule(r"(.+)\.rclb\.fc[123]\.2\.bias", r"\1.attention.fc2_bias", stacked),
     ),
 )
-_KLOMP_OTHERS = Format(
+_KLOMP_OTHERS = CheckpointFormat(
     name="klomp",
     source=_KLOMP,
     sign=r".+\.rclb\..+",
@@ -84,7 +84,7 @@ _KLOMP_OTHERS = Format(
 
 # The module is `se` in the released file and `layer_block` in the newest code; its layer is a grouped Conv1d over the
 # mean and the standard deviation, which has no eps.
-_EVGENYKASHIN = Format(
+_EVGENYKASHIN = CheckpointFormat(
     name="evgenykashin",
     source="EvgenyKashin/SRMnet",
     sign=r".+\.(se|layer_block)\.cfc\.weight",
@@ -97,7 +97,7 @@ _EVGENYKASHIN = Format(
 )
 
 # SE without biases; EvgenyKashin's SE-ResNets are the same.
-_MOSKOMULE = Format(
+_MOSKOMULE = CheckpointFormat(
     name="moskomule",
     source="moskomule/senet.pytorch",
     sign=r".+\.(se|layer_block)\.fc\.0\.weight",
@@ -110,7 +110,7 @@ _MOSKOMULE = Format(
 # A ResNet of timm's with a module called `se`. Deep stems and pooled shortcuts are told from the keys; anti-aliasing
 # (`seresnetaa50d`) is not, so such a file needs its network as `model=`. SE has a width divisible by 8. GC is timm's
 # `gca`, which adds; its norm has another eps.
-_TIMM = Format(
+_TIMM = CheckpointFormat(
     name="timm",
     source="timm's ecaresnet and seresnet",
     sign=r"layer\d\.\d+\.se\.(conv|fc1|conv_attn)\.weight",
@@ -127,7 +127,7 @@ _TIMM = Format(
     ),
     unseen={"gc": {"eps": 1e-6}},
 )
-_TIMM_ECAM = Format(
+_TIMM_ECAM = CheckpointFormat(
     name="timm",
     source=_TIMM.source,
     sign=r"layer\d\.\d+\.se\.conv2\.weight",
@@ -139,7 +139,7 @@ _AKAMASTER_NETWORK = (
     Rule(r"linear\.(.+)", r"fc.\1"),
     Rule(r"(.+)\.shortcut\.([01]\..+)", r"\1.downsample.\2"),  # option B
 )
-_AKAMASTER = Format(
+_AKAMASTER = CheckpointFormat(
     name="akamaster",
     source="akamaster/pytorch_resnet_cifar10",
     sign=r"linear\.weight",
@@ -149,7 +149,7 @@ _AKAMASTER = Format(
 
 # Kernel sizes are read from the weights, since `arch` may name another network (the released ECA-ResNet-50's says SE).
 # In MobileNetV2 the module is the last element of the block's Sequential.
-_BANGGUWU = Format(
+_BANGGUWU = CheckpointFormat(
     name="bangguwu",
     source="BangguWu/ECANet",
     sign=r".+\.eca\.conv\.weight|features\.\d+\.conv\.[34]\.conv\.weight",
@@ -162,10 +162,10 @@ _BANGGUWU = Format(
 # BangguWu's with an entry `run_id`; ECA's kernels are adaptive. Other mechanisms are called `att` and are those of the
 # library Echo, whose SE has biases and whose CBAM has a kernel of 3. The CIFAR networks are akamaster's.
 _DIGANTAMISRA = "digantamisra98/Reproducibilty-Challenge-ECANET"
-_DIGANTAMISRA_ECA = Format(
+_DIGANTAMISRA_ECA = CheckpointFormat(
     name="digantamisra", source=_DIGANTAMISRA, sign=_BANGGUWU.sign, rules=_BANGGUWU.rules, beside="run_id"
 )
-_DIGANTAMISRA_ECHO = Format(
+_DIGANTAMISRA_ECHO = CheckpointFormat(
     name="digantamisra",
     source=_DIGANTAMISRA,
     sign=r".+\.att\..+",
@@ -180,7 +180,7 @@ _DIGANTAMISRA_ECHO = Format(
 
 # CBAM at the ends of blocks, BAM behind the first three stages.
 _JONGCHAN = "Jongchan/attention-module"
-_CBAM = Format(
+_CBAM = CheckpointFormat(
     name="jongchan",
     source=_JONGCHAN,
     sign=r".+\.cbam\.ChannelGate\..+",
@@ -190,7 +190,7 @@ _CBAM = Format(
         Rule(r"(.+)\.cbam\.SpatialGate\.spatial\.(.+)", r"\1.attention.\2"),
     ),
 )
-_BAM = Format(
+_BAM = CheckpointFormat(
     name="jongchan",
     source=_JONGCHAN,
     sign=r"bam\d\.channel_att\..+",
@@ -210,7 +210,7 @@ _BAM = Format(
 )
 
 # The released files' names, and those of the newer file in the root.
-_TRIPLET = Format(
+_TRIPLET = CheckpointFormat(
     name="triplet",
     source="landskape-ai/triplet-attention",
     sign=r".+\.triplet_attention\..+",
@@ -223,7 +223,7 @@ _TRIPLET = Format(
 )
 
 # Without tensors of its own: the second convolution of a block is a Sequential of itself and SimAM.
-_SIMAM = Format(
+_SIMAM = CheckpointFormat(
     name="simam",
     source="ZjjConan/SimAM",
     sign=r"layer\d\.\d+\.conv2\.0\.weight",
@@ -234,7 +234,7 @@ _SIMAM = Format(
 
 # MobileNetV2 with all of a block in one Sequential, coordinate attention before the projection. Its last layers are
 # conv2 and conv3 in mbv2_ca.py, conv_h and conv_w in coordatt.py.
-_COORD = Format(
+_COORD = CheckpointFormat(
     name="coordatt",
     source="houqb/CoordAttention",
     sign=r"features\.\d+\.conv\.6\.(conv2|conv_h)\.weight",
@@ -259,7 +259,7 @@ _COORD = Format(
     position="before",
 )
 
-_FCA = Format(
+_FCA = CheckpointFormat(
     name="fcanet",
     source="cfzd/FcaNet",
     sign=r".+\.att\.dct_layer\.weight",
@@ -270,7 +270,7 @@ _FCA = Format(
     ),
 )
 
-_SGE = Format(
+_SGE = CheckpointFormat(
     name="pytorch-insight",
     source="implus/PytorchInsight",
     sign=r".+\.sge\.weight",
@@ -278,20 +278,20 @@ _SGE = Format(
 )
 
 # U-Nets whose decoders have scSE, and timm's own networks with global context: built as they are, their modules kept.
-_SMP = Format(
+_SMP = CheckpointFormat(
     name="smp",
     source="segmentation_models.pytorch",
     sign=r"decoder\.blocks\.\w+\.attention1\.attention\.cSE\.1\.weight",
     keeps=True,
 )
-_TIMM_CONTEXT = Format(
+_TIMM_CONTEXT = CheckpointFormat(
     name="timm",
     source="timm's gcresnet and gcresnext",
     sign=r"(stages|blocks)\..+\.conv_attn\.weight",
     keeps=True,
 )
 
-PLAIN = Format(name="plain", source="torchvision, timm, or a bare state dict of recalib's", sign=r".*")
+PLAIN = CheckpointFormat(name="plain", source="torchvision, timm, or a bare state dict of recalib's", sign=r".*")
 
 FORMATS = (  # the first that fits
     _GCT,
@@ -318,7 +318,7 @@ FORMATS = (  # the first that fits
 )
 
 
-def recognise(keys: Iterable[str], beside: Mapping[str, Any]) -> Format:
+def recognise(keys: Iterable[str], beside: Mapping[str, Any]) -> CheckpointFormat:
     """The format of a checkpoint with these keys, and these entries beside them."""
     names = list(keys)
     return next(form for form in FORMATS if form.fits(names, beside))

@@ -13,7 +13,7 @@ from recalib.errors import RecalibError
 from recalib.surgery.checkpoints.compare import COUNTER
 
 
-class Recipe(NamedTuple):
+class Blueprint(NamedTuple):
     """Recipe of a module: ``create_attention(name, channels, **options)``."""
 
     name: str
@@ -31,7 +31,7 @@ def attention_tensors(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tens
 
 def recipe_of_tensors(
     tensors: Mapping[str, Tensor], preferred: str | None, unseen: Mapping[str, Mapping[str, Any]]
-) -> Recipe:
+) -> Blueprint:
     """The recipe of the module that has exactly these tensors, named as our modules name them.
 
     Args:
@@ -65,7 +65,7 @@ def recipe_of_tensors(
         which = " or ".join(found)
         raise RecalibError(f"{held} may be of {which}; insert either into a network and give it as model=")
     name = next(iter(found)) if len(found) == 1 else str(preferred)
-    return Recipe(name, {**found[name], **unseen.get(name, {})})
+    return Blueprint(name, {**found[name], **unseen.get(name, {})})
 
 
 def seen_options(name: str, shapes: Shapes) -> dict[str, Any]:
