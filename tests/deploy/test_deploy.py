@@ -322,8 +322,10 @@ def test_measuring_chooses_among_exact_forms():
     insert_(model, "eca")
     x = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
-        got = deploy(in_play(model), x.shape, target="eager", measure=True)(x)
-        assert relative_error(got, model(x)) < 1e-5
+        deployed = deploy(in_play(model), x.shape, target="eager", measure=True)
+        assert relative_error(deployed(x), model(x)) < 1e-5
+    told = deployed.about.forms
+    assert len(told) == 9 and set(told.values()) <= {"map", "input"}
 
 
 @pytest.mark.parametrize(

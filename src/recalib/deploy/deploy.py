@@ -262,14 +262,15 @@ def _rewritten(
     parts = dict(_parts(model, "", calls, example.device, careful, left, set()))
     for name, part in parts.items():
         simplify(part, names)
+        choices: dict[tuple[int, int], Form] = {}
         if name == "" and measure:
             from recalib.deploy.measure import choose
 
-            return choose(part, example, target), Deployment(target, tuple(example.shape), ("",), left)
+            choices = choose(part, example, target)
         called = calls[name]
         inputs = [_with_data_all(call, example.device) for call in called]
         here: Target = "openvino" if target == "onnxruntime" and len(set(map(_shapes, called))) > 1 else target
-        chosen = chosen_forms(sites_of(part, *inputs[0]), here, example.device, {})
+        chosen = chosen_forms(sites_of(part, *inputs[0]), here, example.device, choices)
         forms.update({f"{name}.{site.node.target}".removeprefix("."): form for site, form in chosen})
         _assemble(part, chosen, here)
     return seal(model).requires_grad_(False), Deployment(target, tuple(example.shape), tuple(parts), left, forms)

@@ -7,7 +7,7 @@ import torch
 
 from recalib.deploy.deploy import assemble, key, sites_of
 from recalib.deploy.deployed import Deployed
-from recalib.deploy.forms import form_by_rule, forms_to_measure
+from recalib.deploy.forms import Form, form_by_rule, forms_to_measure
 from recalib.deploy.sites import Target
 from recalib.runtimes import Settings, find_protocol, find_runtime
 from recalib.runtimes.base import DTYPES
@@ -17,11 +17,11 @@ ROUNDS = 15
 WORTH_IT = 0.99  # a form replaces the rule's only where it is at least 1 % quicker; below, it may be noise
 
 
-def choose(graph: Deployed, example: torch.Tensor, target: Target) -> Deployed:
-    """The network with each kind of site in its quickest form; the rule's choice is where it starts from.
+def choose(graph: Deployed, example: torch.Tensor, target: Target) -> dict[tuple[int, int], Form]:
+    """The quickest form of each kind of site, by its (channels, H*W); the rule's choice is where it starts from.
 
     Args:
-        graph: traced and folded.
+        graph: traced and folded; it is not changed.
         example: an input (N, C, H, W).
         target: the runtime to measure in.
 
@@ -39,7 +39,7 @@ def choose(graph: Deployed, example: torch.Tensor, target: Target) -> Deployed:
             other = assemble(copy.deepcopy(graph), example, target, tried)
             if ratio(other, best, example, target) < WORTH_IT:
                 choices, best = tried, other
-    return best
+    return choices
 
 
 def ratio(a: Deployed, b: Deployed, example: torch.Tensor, target: Target) -> float:
