@@ -251,6 +251,7 @@ def test_published_weights_of_timm_are_a_checkpoint_by_name(served, cache):
 @pytest.mark.parametrize("name", ["torchvision:resnet18.IMAGENET1K_V1", "torchvision:ResNet18_Weights.IMAGENET1K_V1"])
 def test_published_weights_of_torchvision_are_a_checkpoint_by_the_name_of_their_enum(name, cache, monkeypatch):
     there = torchvision.models.resnet18()
+    monkeypatch.setitem(torchvision.models._api.BUILTIN_MODELS, "anothers", lambda: there)  # has no weights
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: there.state_dict())
     found = recalib.load_checkpoint(weights_of(Path(name)))
     assert torch.equal(found.fc.weight, there.fc.weight)

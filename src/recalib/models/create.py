@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +152,15 @@ def known_weights(name: str) -> str:
     Raises:
         RecalibError: for weights of no network.
     """
-    from torchvision.models import get_model_weights, list_models
+    from torchvision.models import get_model_builder, get_model_weights, list_models
 
     plain = name.removeprefix("torchvision:")
     kind, _, tag = plain.partition(".")
     if not kind.endswith("Weights"):
         return plain
-    builders = {get_model_weights(known).__name__: known for known in list_models()}
+    # a network that another package registers need not have weights
+    weighted = (known for known in list_models() if "weights" in signature(get_model_builder(known)).parameters)
+    builders = {get_model_weights(known).__name__: known for known in weighted}
     if kind not in builders:
         raise unknown("weights of torchvision", kind, builders)
     return f"{builders[kind]}.{tag}"
