@@ -126,6 +126,28 @@ class Branching(nn.Module):
         return self.body(x if x.sum() > 0 else -x)
 
 
+class UpCat(nn.Module):
+    """MONAI's BasicUNet concatenates what is a tensor, which nothing is while it is traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 8, 3, padding=1), nn.Sequential(nn.Conv2d(11, 8, 3), nn.BatchNorm2d(8))
+
+    def forward(self, x):
+        y = self.down(x)
+        return self.up(torch.cat([y, x], 1) if isinstance(x, torch.Tensor) else y)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_where_a_graph_does_not_run_its_parts_are_taken_with_care(check):
+    model = lively(UpCat())
+    insert_(model, "eca", where=["up.0"])
+    deployed = deploy(model, SIZE, check=check)
+    x = torch.randn(2, 3, 32, 32)
+    same(deployed(x), model(x))
+    assert deployed.about.parts == ("up",)
+
+
 @pytest.mark.parametrize(
     "make", [lambda: Parent(Child()), lambda: timm.create_model("resnet18")], ids=["parts", "whole"]
 )
