@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from textwrap import shorten
 from typing import ClassVar
 
 import torch
@@ -107,7 +108,8 @@ def exporting(what: str) -> Iterator[None]:
         bottom: BaseException = error
         while bottom.__cause__ is not None:
             bottom = bottom.__cause__
-        kind, text = type(bottom).__name__, (str(bottom).strip() or type(bottom).__name__).splitlines()[0]
+        kind = type(bottom).__name__
+        text = shorten((str(bottom).strip() or kind).splitlines()[0], 200, placeholder=" ...")
         if "DataDependent" in kind:
             text = (
                 "what it does depends on what the images show, as in detectors that select boxes; "
