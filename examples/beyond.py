@@ -79,11 +79,15 @@ def written(folder: Path) -> str:
             lines.append(f"| {' | '.join(words)} |".replace("|  |", "| |"))
         texts.append("\n".join(lines))
     first = next(iter(found.values()))
+    processes = ", ".join(
+        f"{title} in {len(found[model, BASELINE, 'eager', False].processes) or 1}" for model, title in MODELS.items()
+    )
     about = (
         "Each module at the end of every residual branch, 224 px, batch 1, float32: overhead over the plain network in "
         "its fastest form in the same runtime, in percent, as inserted and after `deploy`, with its 95 % interval. "
         f"Made by `recalib latency` (`{folder.as_posix()}`, code {first.code}), "
-        f"{len(first.processes)} fresh processes each."
+        f"fresh processes each: {processes}. Where it is one, its interval does not hold what differs from one to "
+        "the next."
     )
     texts.append(textwrap.fill(about, 120, break_long_words=False, break_on_hyphens=False))
     return "\n\n".join(texts) + "\n"
