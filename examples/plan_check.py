@@ -46,6 +46,7 @@ class Arguments:
 def main() -> None:
     """Run, predict, write."""
     given = tyro.cli(Arguments, description=__doc__)
+    given.json.parent.mkdir(parents=True, exist_ok=True)
     link = measured_link()
     rates: dict[int, list[float]] = {world: [] for world in WORLDS}
     for _ in range(given.rounds):
@@ -74,7 +75,8 @@ def _rate(given: Arguments, world: int) -> float:
         command = [sys.executable, "-m", "recalib", "train", "cifar-paper", "--data", str(given.data), "--out", out]
         sizes = ["--model", given.model, "--batch", str(given.batch), "--limit", str(given.limit), "--epochs", "2"]
         where = ["--device", "cpu", "--devices", str(world), "--name", "run", "--eval-limit", "10"]
-        subprocess.run([*command, *sizes, *where], check=True, stdout=subprocess.DEVNULL)
+        alone = os.environ | {"OMP_NUM_THREADS": "1"}  # a core is a device: one process does not take them all
+        subprocess.run([*command, *sizes, *where], check=True, stdout=subprocess.DEVNULL, env=alone)
         rates = [row["images_per_second"] for row in read_metrics(Path(out) / "run") if "images_per_second" in row]
         return float(rates[-1])
 
