@@ -53,7 +53,7 @@ import recalib
 network = recalib.integrations.hub.from_pretrained("{{ repository }}")
 ```
 
-or, wherever [recalib](https://pypi.org/project/recalib) takes a network by name, `hf-hub:{{ repository }}`.
+or, wherever recalib takes a network by name, `hf-hub:{{ repository }}`.
 """
 
 
