@@ -274,6 +274,20 @@ def test_a_form_that_changes_the_network_is_not_used(monkeypatch):
         assert not torch.allclose(deploy(model, SIZE, check=False)(x), model(x))
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_where_no_graph_runs_the_network_is_left_as_it_is(check, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("no graph")
+
+    monkeypatch.setattr(sys.modules["recalib.deploy.deploy"], "shapes_of", refuse)
+    model = lively(Child())
+    with pytest.warns(UserWarning, match="Child in graphs does not run; it is left as it is"):
+        deployed = deploy(model, SIZE, check=check)
+    x = torch.randn(SIZE)
+    assert torch.equal(deployed(x), model(x))
+    assert deployed.about.left == {"": "it does not run in graphs"}
+
+
 def test_what_lies_on_several_devices_or_has_no_data_is_refused_in_one_line(tmp_path):
     apart = lively(Child())
     apart.conv.to("meta")

@@ -5,17 +5,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor, nn
+from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from tyro.conf import Positional, arg
 
 from recalib.cli.arguments import parse
 from recalib.cli.device import device_of
 from recalib.cli.json_file import write_json
-from recalib.cli.pictures import files_in, own_names, say_left_out
-from recalib.data.pictures import open_picture
+from recalib.cli.pictures import files_in, seen_in
 from recalib.detection.checkpoints import load_detector
 from recalib.detection.prediction import draw, see
 from recalib.detection.watch import animation
@@ -69,29 +66,15 @@ def _predict(args: Arguments) -> None:
     model, classes = load_detector(args.weights)
     model.to(device_of(args.device))
     args.out.mkdir(parents=True, exist_ok=True)
-    console = Console(stderr=True)
-    shown = track(
-        zip(files, own_names(files), strict=True), "predicting", len(files), transient=True, console=console,
-        disable=not console.is_terminal,
-    )  # fmt: skip
-    found: list[dict[str, Any]] = []
-    unreadable = []
-    for file, name in shown:
-        picture = open_picture(file)
-        if picture is None:
-            unreadable.append(str(file))
-        else:
-            found.append(_one(args, file, pil_to_tensor(picture), model, classes, f"{name}.png"))
-    say_left_out(unreadable, len(files))
+
+    def one(file: Path, name: str, picture: Image.Image) -> dict[str, Any]:
+        image, drawn = pil_to_tensor(picture), f"{name}.png"
+        seen = see(model, image, args.score)
+        to_pil_image(draw(image, seen, classes)).save(args.out / drawn)
+        objects = seen.objects(classes)
+        print(f"{args.out / drawn}: {len(objects)} objects")
+        return {"image": str(file), "picture": drawn, "objects": objects}
+
+    found, _ = seen_in(files, one)
     for path in (args.out / "predictions.json", args.json):
         write_json(path, found)
-
-
-def _one(
-    args: Arguments, file: Path, image: Tensor, model: nn.Module, classes: tuple[str, ...], name: str
-) -> dict[str, Any]:  # fmt: skip
-    seen = see(model, image, args.score)
-    to_pil_image(draw(image, seen, classes)).save(args.out / name)
-    objects = seen.objects(classes)
-    print(f"{args.out / name}: {len(objects)} objects")
-    return {"image": str(file), "picture": name, "objects": objects}

@@ -1,10 +1,15 @@
 """Pictures that commands are given: files, and folders of them."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from recalib.data.pictures import image_files
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from recalib.data.pictures import image_files, open_picture
 from recalib.errors import RecalibError, WorkFailed
 
 
@@ -34,7 +39,39 @@ def say_left_out(unreadable: Sequence[str], tried: int) -> None:
         raise WorkFailed(f"none of {tried} files can be read as an image, {unreadable[0]} the first of them")
 
 
-def own_names(files: Sequence[Path]) -> list[str]:
+def seen_in(
+    files: Sequence[Path], see: Callable[[Path, str, Image.Image], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What `see` makes of every picture, with progress; those that cannot be read are named and left out.
+
+    Args:
+        files: of `files_in`.
+        see: takes a file, a name of its own for what is made of it, and its picture.
+
+    Returns:
+        What it returned, and the files that could not be read.
+
+    Raises:
+        WorkFailed: where no file can be read.
+    """
+    console = Console(stderr=True)
+    shown = track(
+        zip(files, _own_names(files), strict=True), "predicting", len(files), transient=True, console=console,
+        disable=not console.is_terminal,
+    )  # fmt: skip
+    found: list[dict[str, Any]] = []
+    unreadable: list[str] = []
+    for file, name in shown:
+        picture = open_picture(file)
+        if picture is None:
+            unreadable.append(str(file))
+        else:
+            found.append(see(file, name, picture))
+    say_left_out(unreadable, len(files))
+    return found, unreadable
+
+
+def _own_names(files: Sequence[Path]) -> list[str]:
     """A name for what is made of each file; files that share one in different folders are numbered."""
     stems = [file.stem for file in files]
     return [stem if stems.count(stem) == 1 else f"{stem}-{place}" for place, stem in enumerate(stems)]

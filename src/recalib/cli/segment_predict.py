@@ -6,15 +6,12 @@ from typing import Annotated, Any
 
 import tyro
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from tyro.conf import Positional, arg
 
 from recalib.cli.arguments import parse
 from recalib.cli.device import device_of
 from recalib.cli.json_file import write_json
-from recalib.cli.pictures import files_in, own_names, say_left_out
-from recalib.data.pictures import open_picture
+from recalib.cli.pictures import files_in, seen_in
 from recalib.errors import RecalibError
 from recalib.runs import write_atomically
 from recalib.segmentation.networks import load_segmenter
@@ -50,26 +47,17 @@ def main(argv: list[str]) -> int:
     network, classes, side = load_segmenter(args.weights)
     network.to(device_of(args.device))
     args.out.mkdir(parents=True, exist_ok=True)
-    console = Console(stderr=True)
-    shown = track(
-        zip(files, own_names(files), strict=True), "predicting", len(files), transient=True, console=console,
-        disable=not console.is_terminal,
-    )  # fmt: skip
-    found: list[dict[str, Any]] = []
-    unreadable = []
-    for file, name in shown:
-        picture = open_picture(file)
-        if picture is None:
-            unreadable.append(str(file))
-            continue
+
+    def see(file: Path, name: str, picture: Image.Image) -> dict[str, Any]:
         seen = segment(network, picture, side)
         for image, place in ((seen.label_image(), f"{name}.png"), (seen.drawn(), f"{name}-drawn.png")):
             _save(image, args.out / place)
         shares = seen.shares(classes)
         told = ", ".join(f"{label} {100 * share:.1f} %" for label, share in list(shares.items())[:5])
         print(f"{args.out / name}.png: {told}")
-        found.append({"image": str(file), "labels": f"{name}.png", "drawn": f"{name}-drawn.png", "shares": shares})
-    say_left_out(unreadable, len(files))
+        return {"image": str(file), "labels": f"{name}.png", "drawn": f"{name}-drawn.png", "shares": shares}
+
+    found, unreadable = seen_in(files, see)
     for path in (args.out / "predictions.json", args.json):
         write_json(path, {"classes": list(classes), "images": found, "unreadable": unreadable})
     return 0

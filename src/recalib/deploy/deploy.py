@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import torch
@@ -21,6 +21,9 @@ from recalib.surgery import example_input, refuse_finished
 TOLERANCE = 1e-4  # of the self-check, relative to the largest output, in float32
 TOLERANCE_HALF = {torch.float16: 2e-2, torch.bfloat16: 1e-1}  # where folded weights themselves are rounded
 TOLERANCE_FLOAT64 = 1e-9  # where rounding decides what a network gives, such as how many boxes, it is asked in float64
+
+Calls = dict[str, list[tuple[Any, ...] | str]]
+"""For each module by name how it was called: its arguments, tensors without data; or why a graph cannot be."""
 
 
 @dataclass(frozen=True)
@@ -88,33 +91,36 @@ def deploy(
     example = _example(model, input_size)
     copied = copy.deepcopy(model).eval().requires_grad_(False)
     expected, calls = _observed(copied, example)
-    done = Deployment(target, tuple(example.shape))
-    difference: float | None = None
-    for careful in (False, True):
-        try:
-            deployed, done = _rewritten(copy.deepcopy(copied), calls, example, target, measure, careful)
-        except WorkFailed:  # the network runs: it is a graph that does not
-            if careful:
-                raise
-            continue
-        if not check:
-            break
-        difference = _difference(copied, deployed, example, expected)
-        if difference <= _tolerance(example):
-            break
-    else:
-        name = type(model).__name__
-        warnings.warn(f"deploy: {name} in graphs differs by {difference:.1e}; it is left as it is", stacklevel=2)
-        reason = f"graphs of its parts differ from it by {difference:.1e}"
-        deployed, done, difference = seal(copied), Deployment(target, tuple(example.shape), left={"": reason}), 0.0
+    deployed, done = _checked(copied, calls, example, expected, target, measure, check)
     if measure and done.parts != ("",):
         warnings.warn(
             f"deploy: measure=True is for networks that can be traced as a whole; {type(model).__name__} is not, "
             "and the forms of its parts are those of the rule",
             stacklevel=2,
         )
-    deployed.__dict__["about"] = Deployment(done.target, done.input_size, done.parts, done.left, done.forms, difference)
+    deployed.__dict__["about"] = done
     return deployed
+
+
+def _checked(
+    model: nn.Module, calls: Calls, example: Tensor, expected: Any, target: Target, measure: bool, check: bool
+) -> tuple[nn.Module, Deployment]:
+    """The rewritten copy: made with care where its graphs differ or do not run, and else the model as it is."""
+    difference = float("inf")
+    for careful in (False, True):
+        try:
+            deployed, done = _rewritten(copy.deepcopy(model), calls, example, target, measure, careful)
+        except WorkFailed:  # the network runs: it is a graph that does not
+            continue
+        if not check:
+            return deployed, done
+        difference = _difference(model, deployed, example, expected)
+        if difference <= _tolerance(example):
+            return deployed, replace(done, difference=difference)
+    how = "does not run" if difference == float("inf") else f"differs by {difference:.1e}"
+    warnings.warn(f"deploy: {type(model).__name__} in graphs {how}; it is left as it is", stacklevel=3)
+    reason = f"it {how} in graphs"
+    return seal(model), Deployment(target, tuple(example.shape), left={"": reason}, difference=0.0)
 
 
 def refuse_unfit(model: nn.Module, verb: str) -> None:
@@ -185,10 +191,6 @@ def sites_of(graph: Deployed, *inputs: Any) -> list[TailSite]:
     except Exception as error:  # a graph of what looks at types or values can end in any
         raise _does_not_run(inputs[0], error) from None
     return find_sites(graph, shapes)
-
-
-Calls = dict[str, list[tuple[Any, ...] | str]]
-"""For each module by name how it was called: its arguments, tensors without data; or why a graph cannot be."""
 
 
 def _example(model: nn.Module, given: Sequence[int] | Tensor | None) -> Tensor:

@@ -105,11 +105,8 @@ def export(
             fresh = Path(folder) / path.name
             written = torch.randn(shape, generator=torch.Generator().manual_seed(0))
             form.write(deployed, written, fresh, metadata, dynamic=free, opset=opset, outputs=names)
-            run, shapes, worst = open_exported(fresh), _shapes(shape, free), 0.0
-            for i, each in enumerate(shapes):
-                images = torch.randn(each, generator=torch.Generator().manual_seed(1 + i))
-                with torch.no_grad():
-                    worst = max(worst, tree_difference(run(images), reference(images)))
+            shapes = _shapes(shape, free)
+            worst = _difference(fresh, reference, shapes)
             if not worst <= tolerance:
                 raise WorkFailed(f"{path.name} differs from PyTorch by {worst:.1e}, the tolerance is {tolerance}")
             for file in sorted(Path(folder).iterdir()):  # OpenVINO's .bin before the .xml that reads it
@@ -117,6 +114,16 @@ def export(
     except OSError as error:
         raise WorkFailed(f"{path} cannot be written: {error.strerror}") from None
     return Exported(path, form.name, target, tuple(names), size, free, tuple(shapes), worst)
+
+
+def _difference(path: Path, network: nn.Module, shapes: Sequence[tuple[int, ...]]) -> float:
+    """The largest relative difference of a file from the network, over random images of these shapes."""
+    run, worst = open_exported(path), 0.0
+    for i, shape in enumerate(shapes):
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(1 + i))
+        with torch.no_grad():
+            worst = max(worst, tree_difference(run(images), network(images)))
+    return worst
 
 
 def open_exported(path: str | Path) -> Callable[[Any], Any]:
