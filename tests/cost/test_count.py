@@ -14,7 +14,7 @@ from recalib import RecalibError
 from recalib.attention import SE
 from recalib.cost import cost
 from recalib.errors import WorkFailed
-from recalib.models import cifar_resnet
+from recalib.models import cifar_resnet, create_model
 from recalib.ops.gemm import recalibrated_conv
 from recalib.surgery import fuse_, insert_
 
@@ -304,3 +304,34 @@ def test_a_module_with_two_names_comes_out_untouched():
     weights = dict(network.named_parameters(remove_duplicate=False))
     assert cost(network, (1, 3, 8, 8)).params == 3 * 4 + 4 + 4 * 4 + 4
     assert all(weights[name] is tensor for name, tensor in network.named_parameters(remove_duplicate=False))
+
+
+class Strided(nn.Module):
+    """Sizes that it holds as a plain tensor, and what it saw last: as a YOLO's head."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.stride, self.seen = nn.Conv2d(3, 4, 1), torch.tensor([8.0, 16.0]), None
+
+    def forward(self, x):
+        self.seen = self.conv(x)
+        return self.seen + sum(torch.full((1, 4, 1, 1), stride) for stride in self.stride)
+
+
+def test_plain_tensors_keep_their_values_and_what_a_pass_writes_is_undone():
+    model = Strided()
+    stride = model.stride
+    assert cost(model, (1, 3, 8, 8)).macs == 3 * 4 * 64
+    assert model.stride is stride
+    assert model.seen is None
+
+
+def test_a_yolo_costs_what_its_authors_print_and_is_left_as_it_was():
+    pytest.importorskip("ultralytics")
+    model = create_model("yolo11n.yaml").eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(x)[0].clone()
+        assert round(2 * cost(model, (1, 3, 640, 640)).macs / 1e9, 1) == 6.5  # docs.ultralytics.com: 6.5 B FLOPs
+        cost(model, (1, 3, 64, 64))
+        assert torch.equal(model(x)[0], expected)

@@ -76,3 +76,8 @@ def test_of_two_forms_of_a_baseline_the_faster_one_counts():
     slow, fast = Sleeping(0.01), Sleeping(0.001)
     assert fastest([slow, fast]) is fast
     assert fastest([fast, slow]) is fast
+
+
+def test_a_yolo_which_reads_its_strides_while_it_is_made_is_known_by_its_file(monkeypatch):
+    pytest.importorskip("ultralytics")
+    networks.check("yolo11n.yaml")

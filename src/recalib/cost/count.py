@@ -131,7 +131,7 @@ def _run_without_memory(model: nn.Module, size: tuple[int, ...], meter: Meter) -
         for key, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
     ]
     first = next((tensor for _, tensor in real if tensor.is_floating_point()), torch.empty(0))
-    with torch.inference_mode(False), torch.no_grad(), _evaluation_mode(model):
+    with torch.inference_mode(False), torch.no_grad(), _evaluation_mode(model), _constants(model, fake):
         state: dict[str, Tensor] = {name: fake.from_tensor(tensor) for name, tensor in real}
         with fake:
             images = torch.empty(size, dtype=first.dtype, device=first.device)
@@ -150,6 +150,23 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def _constants(model: nn.Module, fake: FakeTensorMode) -> Iterator[None]:
+    """Plain tensors that modules hold, such as a YOLO's strides, keep their values; what a pass writes is undone."""
+    before = {module: dict(module.__dict__) for module in model.modules()}
+    known = fake.fake_tensor_converter.from_real_tensor
+    try:
+        for module, attributes in before.items():
+            plain = {key: value for key, value in attributes.items() if isinstance(value, Tensor)}
+            # copies: of a view there are no constants
+            module.__dict__.update({key: known(fake, v.clone(), make_constant=True) for key, v in plain.items()})
+        yield
+    finally:
+        for module, attributes in before.items():
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
 
 
 def _module_cost(module: nn.Module, within: Counter[str], own: Counter[str]) -> ModuleCost:

@@ -22,6 +22,7 @@ from recalib.measure.estimate import seconds_of
 from recalib.measure.session import Group, How, Prepare
 from recalib.measure.sizes import sides
 from recalib.models import CifarResNet, create_model
+from recalib.models.create import is_known
 from recalib.runtimes import Runtime, Session, Settings, Unsupported, find_runtime, timer
 from recalib.runtimes.memory import available_bytes
 from recalib.runtimes.samples import Samples
@@ -162,7 +163,7 @@ def check(model: str, weights: Path | None = None) -> None:
         RecalibError: for an unknown model or a checkpoint that does not fit.
     """
     try:
-        if weights is None:
+        if weights is None and is_known(model):  # other people's code may look at its weights, and says so in any way
             with seeded(), torch.device("meta"):
                 create_model(model)
             return
