@@ -42,14 +42,14 @@ def say_left_out(unreadable: Sequence[str], tried: int) -> None:
 def seen_in(
     files: Sequence[Path], see: Callable[[Path, str, Image.Image], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """What `see` makes of every picture, with progress; those that cannot be read are named and left out.
+    """Results of `see` for every picture, with progress; files that cannot be read are named and left out.
 
     Args:
         files: of `files_in`.
         see: takes a file, a name of its own for what is made of it, and its picture.
 
     Returns:
-        What it returned, and the files that could not be read.
+        Results in the order of the files, and the files that could not be read.
 
     Raises:
         WorkFailed: where no file can be read.
